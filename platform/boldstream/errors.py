@@ -1,0 +1,94 @@
+"""Every error that boldstream raises on purpose.
+
+::
+
+    BoldstreamError
+    ├── ConfigError            a YAML file or a command line that cannot be used
+    ├── StorageError           a path, a filesystem or a catalog that cannot be used
+    ├── ArtifactError          something that claims to be an artifact and is not whole
+    │   ├── CohortError        … a cohort
+    │   ├── EmbeddingsError    … an embedding table
+    │   └── OutputExistsError  … an output that is there already and belongs to another run
+    ├── SourceError            source files or tables that no cohort can be made of
+    ├── ScanError              one scan that cannot be used; carries the quarantine reason
+    ├── AtlasError             regions missing, in another order, or of another atlas
+    ├── GradientError          a gradient that does not fit its atlas, or cannot be computed
+    ├── ModelError             a model version that cannot be found or built
+    │   └── CheckpointError    … whose weights have a missing, extra or wrongly shaped key
+    └── TrainingError          a pretraining that cannot start or go on
+
+Messages say what happened, with the values, and what to do next. The command line prints them as one clean
+line and exits with status 2.
+"""
+
+
+class BoldstreamError(Exception):
+    """Root of the errors that a user can mend."""
+
+
+class ConfigError(BoldstreamError):
+    """A configuration file or a command line cannot be used."""
+
+
+class StorageError(BoldstreamError):
+    """A path, filesystem or catalog cannot be used."""
+
+
+class ArtifactError(BoldstreamError):
+    """An artifact is not there, not whole, or not what it claims to be."""
+
+
+class CohortError(ArtifactError):
+    """A cohort is not there or not whole."""
+
+
+class EmbeddingsError(ArtifactError):
+    """An embedding table is not there or not whole."""
+
+
+class OutputExistsError(ArtifactError):
+    """The output is there already and was made by another run."""
+
+
+class SourceError(BoldstreamError):
+    """No cohort can be made of the named source."""
+
+
+class ScanError(BoldstreamError):
+    """One scan cannot be used.
+
+    Parameters
+    ----------
+    reason : str
+        Short machine-readable reason, as written to quarantine tables (for example ``wrong_roi_count``).
+    message : str
+        What happened to this scan, with the values.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
+class AtlasError(BoldstreamError):
+    """Regions are missing, in another order, or belong to another atlas."""
+
+
+class GradientError(BoldstreamError):
+    """A gradient does not fit its atlas, or cannot be computed."""
+
+
+class ModelError(BoldstreamError):
+    """A model version cannot be found or built."""
+
+
+class CheckpointError(ModelError):
+    """Weights have missing, extra or wrongly shaped keys, or cannot be read."""
+
+
+class TrainingError(BoldstreamError):
+    """A pretraining cannot start or go on."""

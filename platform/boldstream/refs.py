@@ -1,0 +1,93 @@
+"""References to artifact versions: what a room gives, what the next room's YAML takes."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from boldstream.errors import ConfigError
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One immutable version of one artifact.
+
+    Attributes
+    ----------
+    uri : str
+        Where the artifact lives, without its version.
+    version : str
+        Version of the artifact.
+    digest : str
+        sha256 of the version's content.
+    """
+
+    uri: str
+    version: str
+    digest: str
+
+    key: ClassVar[str] = "ref"
+
+    @property
+    def pointer(self) -> str:
+        """Return ``uri@version``, the spelling that configurations take."""
+        return f"{self.uri}@{self.version}"
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.pointer}  # sha256 {self.digest[:12]}"
+
+
+class CohortRef(Ref):
+    """A version of a cohort."""
+
+    key = "cohort"
+
+
+class GradientRef(Ref):
+    """A version of a gradient."""
+
+    key = "gradient"
+
+
+class ModelRef(Ref):
+    """A version of a registered model; `uri` is ``models:/name``."""
+
+    key = "model"
+
+    @property
+    def pointer(self) -> str:
+        """Return ``models:/name/version``, MLflow's own spelling."""
+        return f"{self.uri}/{self.version}"
+
+
+class EmbeddingTableRef(Ref):
+    """A version of an embedding table."""
+
+    key = "table"
+
+
+class ReportRef(Ref):
+    """A written report; `uri` is its page."""
+
+    key = "report"
+
+
+def split_pointer(pointer: str, *, field: str) -> tuple[str, str | None]:
+    """Split ``[warehouse/…/]name[@version]`` into the name or URI and the version (None: the newest).
+
+    Raises
+    ------
+    ConfigError
+        If the last part is no artifact name.
+    """
+    uri, at, version = pointer.rpartition("@")
+    if not at:
+        uri, version = pointer, ""
+    name = uri.rstrip("/").rpartition("/")[2]
+    if not NAME_PATTERN.fullmatch(name) or (at and not version):
+        raise ConfigError(
+            f"{field}: {pointer!r} does not name an artifact; write name, name@version, or the full line that "
+            "the job printed (letters, digits, '-' and '_' in names)"
+        )
+    return uri.rstrip("/"), version or None
