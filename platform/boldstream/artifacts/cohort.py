@@ -1,0 +1,153 @@
+"""The cohort: one row a scan, with its time series, who it is of, and where it came from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from boldstream.artifacts.manifest import Manifest
+from boldstream.artifacts.tables import DataFile, VersionedTable, read_parquet
+from boldstream.errors import CohortError
+from boldstream.refs import CohortRef
+from boldstream.storage import Warehouse
+
+if TYPE_CHECKING:
+    import ray.data
+
+KIND = "cohorts"
+QUARANTINE_KIND = "cohorts_quarantine"
+
+IDENTITY_FIELDS = [
+    pa.field("scan_key", pa.string(), nullable=False),
+    pa.field("subject", pa.string(), nullable=False),
+    pa.field("session", pa.string()),
+    pa.field("task", pa.string()),
+    pa.field("run", pa.string()),
+]
+COVARIATE_FIELDS = [
+    pa.field("site", pa.string()),
+    pa.field("age", pa.float64()),
+    pa.field("sex", pa.string()),
+    pa.field("mean_fd", pa.float64()),
+]
+SERIES_FIELDS = [
+    pa.field("t_r", pa.float64()),
+    pa.field("n_timepoints", pa.int32(), nullable=False),
+    pa.field("n_rois", pa.int32(), nullable=False),
+    pa.field("timeseries", pa.list_(pa.float32()), nullable=False),
+    pa.field("bad_rois", pa.list_(pa.string()), nullable=False),
+    pa.field("source_uri", pa.string(), nullable=False),
+    pa.field("source_sha256", pa.string(), nullable=False),
+    pa.field("row_digest", pa.string(), nullable=False),
+]
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("scan_key", pa.string(), nullable=False),
+        pa.field("room", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("source_uri", pa.string()),
+        pa.field("source_sha256", pa.string()),
+    ]
+)
+FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS)
+HEAVY_NAMES = frozenset({"timeseries"})
+
+
+def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
+    """Return the schema of a cohort: the fixed columns and the phenotype columns, by name.
+
+    ``timeseries`` holds the (n_timepoints, n_rois) float32 array flattened row by row, a plain ``list<float>``
+    that every Parquet reader understands.
+    """
+    extra = [pa.field(name, kind) for name, kind in sorted(phenotypes.items())]
+    return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS)
+
+
+def iter_timeseries(rows: pa.Table | pa.RecordBatch) -> Iterator[NDArray[np.float32]]:
+    """Yield the (n_timepoints, n_rois) float32 array of each row, without copying the values."""
+    table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+    for batch in table.select(["timeseries", "n_timepoints", "n_rois"]).to_batches():
+        column = batch.column(0)
+        values = column.values.to_numpy(zero_copy_only=True)
+        offsets = column.offsets.to_numpy()
+        lengths, widths = batch.column(1).to_numpy(), batch.column(2).to_numpy()
+        for row in range(batch.num_rows):
+            yield values[offsets[row] : offsets[row + 1]].reshape(lengths[row], widths[row])
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort version opened for reading.
+
+    Attributes
+    ----------
+    ref : CohortRef
+    manifest : Manifest
+    table : VersionedTable
+    files : tuple of DataFile
+        Its Parquet files, checked against the catalog.
+    """
+
+    ref: CohortRef
+    manifest: Manifest
+    table: VersionedTable
+    files: tuple[DataFile, ...]
+
+    @property
+    def atlas(self) -> str:
+        """Name of the atlas."""
+        return str(self.manifest.content["atlas"])
+
+    @property
+    def roi_names(self) -> tuple[str, ...]:
+        """Names of the regions, in the order of the columns of every time series."""
+        return tuple(self.manifest.content["roi_names"])
+
+    @property
+    def label(self) -> str:
+        """Short name for messages: ``name@version``."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+    @property
+    def light_columns(self) -> list[str]:
+        """All columns but the time series."""
+        names = self.table.iceberg.schema().as_arrow().names
+        return [name for name in names if name not in HEAVY_NAMES]
+
+    def read(self, columns: Sequence[str]) -> "ray.data.Dataset":
+        """Stream columns through Ray Data, a block a file."""
+        return read_parquet(self.files, columns)
+
+
+def open_cohort(pointer: str, warehouse: str) -> Cohort:
+    """Open a cohort version and check that it is whole.
+
+    Parameters
+    ----------
+    pointer : str
+        ``name``, ``name@version`` or the full line that the ingest job printed.
+    warehouse : str
+        Path or URI of the warehouse, for pointers that do not name theirs.
+
+    Raises
+    ------
+    CohortError
+        If it is not there, was never finished, has no manifest, or has a missing, truncated or foreign file.
+    """
+    table, version = VersionedTable.locate(pointer, KIND, warehouse, field="cohort", error=CohortError)
+    manifest = table.manifest(version)
+    files = table.check_files(manifest.version)
+    ref = CohortRef(table.uri, manifest.version, manifest.digest)
+    return Cohort(ref, manifest, table, tuple(files))
+
+
+def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:
+    """Return a cohort's table and its quarantine table."""
+    return (
+        VersionedTable(warehouse, KIND, name, CohortError),
+        VersionedTable(warehouse, QUARANTINE_KIND, name, CohortError),
+    )

@@ -1,0 +1,225 @@
+"""Where bytes live: filesystems by URI, the warehouse with its Iceberg catalog, and publishing that is all or nothing."""
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from boldstream.errors import StorageError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+CATALOG_VARIABLE = "BOLDSTREAM_CATALOG_URI"
+LOCAL_CATALOG = "catalog.db"
+
+
+def absolute_uri(location: str) -> str:
+    """Return a path or URI as an absolute URI without a trailing slash (``file://`` for local paths)."""
+    if "://" in location:
+        return location.rstrip("/")
+    return Path(location).expanduser().resolve().as_uri()
+
+
+def is_local(uri: str) -> bool:
+    """Say whether a URI or path is on this machine's own filesystem."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """Return the path of a ``file://`` URI or of a plain path."""
+    fs, path = filesystem(uri)
+    if not isinstance(fs, pafs.LocalFileSystem):
+        raise StorageError(f"{uri}: is not on this machine; a local path is needed here")
+    return Path(path)
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the pyarrow filesystem of a URI and the path on it.
+
+    S3 endpoints and keys come from the environment (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, …).
+
+    Raises
+    ------
+    StorageError
+        If pyarrow knows no filesystem for the URI.
+    """
+    try:
+        return pafs.FileSystem.from_uri(absolute_uri(uri))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise StorageError(f"{uri}: no filesystem for it ({error}); use a local path, s3:// or gs://") from None
+
+
+def list_files(uri: str) -> list[pafs.FileInfo]:
+    """List all files below a folder, in one walk, sorted by path.
+
+    Raises
+    ------
+    StorageError
+        If the folder is not there, or is a file.
+    """
+    fs, path = filesystem(uri)
+    info = fs.get_file_info(path)
+    if info.type == pafs.FileType.NotFound:
+        raise StorageError(f"{uri}: no such folder")
+    if info.type == pafs.FileType.File:
+        raise StorageError(f"{uri}: is a file; name the folder that holds the scans")
+    found = fs.get_file_info(pafs.FileSelector(path, recursive=True))
+    return sorted((item for item in found if item.type == pafs.FileType.File), key=lambda item: item.path)
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    StorageError
+        If it is not there or cannot be read.
+    """
+    fs, path = filesystem(uri)
+    try:
+        with fs.open_input_stream(path) as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        raise StorageError(f"{uri}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read: {error}") from None
+
+
+def exists(uri: str) -> bool:
+    """Say whether a file or folder is there."""
+    fs, path = filesystem(uri)
+    return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def publish_bytes(uri: str, data: bytes | pa.Buffer) -> None:
+    """Write a whole file so that readers see all of it or nothing (rename on disk, one put on S3)."""
+    fs, path = filesystem(uri)
+    try:
+        if isinstance(fs, pafs.LocalFileSystem):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            draft = f"{path}.{uuid.uuid4().hex}.part"
+            try:
+                with fs.open_output_stream(draft) as stream:
+                    stream.write(data)
+                fs.move(draft, path)
+            finally:
+                Path(draft).unlink(missing_ok=True)
+        else:
+            with fs.open_output_stream(path) as stream:
+                stream.write(data)
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be written: {error}") from None
+
+
+@contextlib.contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes `path` by one rename when the block ends well.
+
+    An older folder of the same name is replaced; a block that fails leaves it as it was.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    draft.mkdir()
+    try:
+        yield draft
+        old = path.with_name(f".{path.name}.{uuid.uuid4().hex}.old")
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+        remove_folder(old)
+    finally:
+        remove_folder(draft)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a local folder with all that is in it, if it is there."""
+    if path.exists():
+        pafs.LocalFileSystem().delete_dir(str(path))
+
+
+def sha256_of_folder(folder: Path) -> str:
+    """Return the sha256 over the relative names and contents of all files of a local folder."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            total.update(str(path.relative_to(folder)).encode() + b"\0")
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """The root under which cohorts, gradients and embedding tables live, with the catalog that knows them.
+
+    Attributes
+    ----------
+    uri : str
+        Absolute URI. On a local disk the catalog is a SQLite file in it; elsewhere the environment variable
+        ``BOLDSTREAM_CATALOG_URI`` names the catalog (an SQLAlchemy URL, or ``http(s)://`` for an Iceberg
+        REST catalog).
+    """
+
+    uri: str
+
+    @classmethod
+    def at(cls, location: str) -> "Warehouse":
+        """Return the warehouse at a path or URI."""
+        return cls(absolute_uri(location))
+
+    def location(self, kind: str, name: str) -> str:
+        """Return the URI of an artifact."""
+        return f"{self.uri}/{kind}/{name}"
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        """The Iceberg catalog.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be reached, or if none is named for a warehouse that is not on a local disk.
+        """
+        from pyiceberg.catalog import load_catalog
+        from sqlalchemy.exc import SQLAlchemyError
+
+        uri = os.environ.get(CATALOG_VARIABLE)
+        if uri is None:
+            if not is_local(self.uri):
+                raise StorageError(
+                    f"warehouse {self.uri!r} is not on a local disk: set {CATALOG_VARIABLE} to its catalog, for "
+                    "example sqlite:////home/me/catalog.db or postgresql+psycopg2://user@host/catalog"
+                )
+            root = local_path(self.uri)
+            root.mkdir(parents=True, exist_ok=True)
+            uri = f"sqlite:///{root / LOCAL_CATALOG}"
+        kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
+        properties = {"type": kind, "uri": uri, "warehouse": self.uri, **_s3_properties(self.uri)}
+        try:
+            # One SQL catalog may serve many warehouses: its rows are told apart by the catalog's name.
+            return load_catalog(self.uri if kind == "sql" else "boldstream", **properties)
+        except (SQLAlchemyError, OSError) as error:
+            raise StorageError(f"catalog of warehouse {self.uri!r} cannot be opened: {error}") from None
+
+
+def _s3_properties(uri: str) -> dict[str, str]:
+    """Hand the environment's S3 endpoint and region to pyiceberg, which does not read them itself."""
+    if not uri.startswith("s3"):
+        return {}
+    found = {
+        "s3.endpoint": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+        "s3.region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        "s3.access-key-id": os.environ.get("AWS_ACCESS_KEY_ID"),
+        "s3.secret-access-key": os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        "s3.session-token": os.environ.get("AWS_SESSION_TOKEN"),
+    }
+    return {name: value for name, value in found.items() if value}
