@@ -1,0 +1,106 @@
+"""The embedding table: one row an embedded scan (or part of one), with everything that its vector depends on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from boldstream.artifacts.manifest import Manifest
+from boldstream.artifacts.tables import DataFile, VersionedTable
+from boldstream.errors import EmbeddingsError
+from boldstream.refs import EmbeddingTableRef
+from boldstream.storage import Warehouse
+
+KIND = "embeddings"
+QUARANTINE_KIND = "embeddings_quarantine"
+
+KEY_FIELDS = [
+    pa.field("row_key", pa.string(), nullable=False),
+    pa.field("part", pa.int32(), nullable=False),
+]
+VECTOR_FIELDS = [
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("n_windows", pa.int32(), nullable=False),
+    pa.field("embedding", pa.list_(pa.float32()), nullable=False),
+    pa.field("roi_latents", pa.list_(pa.float32())),
+    pa.field("strategy_id", pa.string(), nullable=False),
+    pa.field("model_version", pa.string(), nullable=False),
+    pa.field("model_digest", pa.string(), nullable=False),
+    pa.field("cohort_version", pa.string(), nullable=False),
+    pa.field("cohort_digest", pa.string(), nullable=False),
+]
+
+
+def embedding_schema(cohort_columns: pa.Schema) -> pa.Schema:
+    """Return the schema of an embedding table: keys, the cohort's light columns carried through, the vectors.
+
+    ``status`` is ``ok`` or ``padded`` (the scan was shorter than one window and the strategy allowed padding).
+    ``embedding`` holds the vector; ``roi_latents`` the (n_rois, n_dims) mean over windows and patches, flattened
+    row by row, where the strategy keeps it, else null. Scans without a vector are in the quarantine table.
+    """
+    return pa.schema(KEY_FIELDS + list(cohort_columns) + VECTOR_FIELDS)
+
+
+def row_key(scan_key: str, part: int, n_parts: int) -> str:
+    """Return the key of an embedding row: the scan's, with the part's number where scans are cut in parts."""
+    return scan_key if n_parts == 1 else f"{scan_key}_part-{part + 1}"
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """An embedding table version opened for reading."""
+
+    ref: EmbeddingTableRef
+    manifest: Manifest
+    table: VersionedTable
+    files: tuple[DataFile, ...]
+
+    @property
+    def label(self) -> str:
+        """Short name for messages: ``name@version``."""
+        return f"{self.manifest.name}@{self.manifest.version}"
+
+    def rows(self) -> pd.DataFrame:
+        """Return all columns but the vectors, one row an embedding, sorted by ``row_key``."""
+        names = [n for n in self.table.iceberg.schema().as_arrow().names if n not in {"embedding", "roi_latents"}]
+        frame: pd.DataFrame = self.table.column(names, self.manifest.version).to_pandas()
+        return frame.sort_values("row_key", ignore_index=True)
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return the vectors, shape (n_rows, n_dims), in the order of `rows`."""
+        found = self.table.column(["row_key", "embedding"], self.manifest.version).sort_by("row_key")
+        column = found.column("embedding").combine_chunks()
+        return np.asarray(column.flatten(), dtype=np.float32).reshape(found.num_rows, -1)
+
+
+def open_table(pointer: str, warehouse: str) -> EmbeddingTable:
+    """Open an embedding table version and check that it is whole.
+
+    Parameters
+    ----------
+    pointer : str
+        ``name``, ``name@version`` or the full line that the embed job printed.
+    warehouse : str
+        Path or URI of the warehouse, for pointers that do not name theirs.
+
+    Raises
+    ------
+    EmbeddingsError
+        If it is not there, was never finished, has no manifest, or has a missing, truncated or foreign file.
+    """
+    table, version = VersionedTable.locate(pointer, KIND, warehouse, field="table", error=EmbeddingsError)
+    manifest = table.manifest(version)
+    files = table.check_files(manifest.version)
+    ref = EmbeddingTableRef(table.uri, manifest.version, manifest.digest)
+    return EmbeddingTable(ref, manifest, table, tuple(files))
+
+
+def embedding_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:
+    """Return an embedding table and its quarantine table."""
+    return (
+        VersionedTable(warehouse, KIND, name, EmbeddingsError),
+        VersionedTable(warehouse, QUARANTINE_KIND, name, EmbeddingsError),
+    )
+

@@ -1,0 +1,76 @@
+"""The Ray connection: the cluster that is named, or a local one with nothing but pip."""
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from boldstream.config import Config
+from boldstream.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ray.data
+
+MINIMUM_LOCAL_CPUS = 4
+"""With fewer logical CPUs, Ray Data plans with several operators starve and hang (measured with Ray 2.60)."""
+
+logger = logging.getLogger(__name__)
+
+
+class ClusterConfig(Config):
+    """Where to run. It does not change the result."""
+
+    address: str | None = None
+    """Address of a running Ray cluster; empty: the RAY_ADDRESS of the environment, else a local Ray of our own."""
+
+    object_store_gb: float = 1.0
+    """Size of the local object store, in GB (a running cluster keeps its own)."""
+
+
+def connect(config: ClusterConfig) -> None:
+    """Connect this process to Ray, once; later calls keep the connection.
+
+    Raises
+    ------
+    ConfigError
+        If no cluster answers at the address.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not ray.is_initialized():
+        address = config.address or os.environ.get("RAY_ADDRESS")
+        if address:
+            try:
+                ray.init(address=address, logging_level=logging.WARNING)
+            except ConnectionError as error:
+                raise ConfigError(
+                    f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or leave "
+                    "cluster.address and RAY_ADDRESS empty for a local one"
+                ) from None
+        else:
+            ray.init(
+                num_cpus=max(MINIMUM_LOCAL_CPUS, os.cpu_count() or 1),
+                object_store_memory=int(config.object_store_gb * 1e9),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+    _quiet_data()
+
+
+def _quiet_data() -> None:
+    """Let the rooms' own progress lines speak instead of Ray Data's bars and per-operator logs."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for name in ("ray.data", "ray.data._internal"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def count_gpus() -> int:
+    """Return the number of GPUs of the connected cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("GPU", 0))

@@ -1,0 +1,1 @@
+"""Brain encoders: one folder a family, all seen through `boldstream.encoders.interface`."""

@@ -1,0 +1,215 @@
+"""Windows: from the timeseries of one scan, (T, R), to what an encoder takes, (W, 1, R, T).
+
+The transpose happens in `to_model_input` and nowhere else.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from scipy import signal
+
+from boldstream.config import Config
+from boldstream.errors import ScanError
+
+if TYPE_CHECKING:
+    import torch
+
+SAME_T_R = 1e-3
+"""Repetition times that differ by less (relative) count as equal: a header's rounding is no other sampling."""
+
+
+class WindowSpec(Config):
+    """How windows are cut out of a scan."""
+
+    length: int = pydantic.Field(gt=0)
+    """Timepoints in a window, after resampling."""
+    stride: int = pydantic.Field(gt=0)
+    """Timepoints between the starts of two windows."""
+    target_t_r: float | None = pydantic.Field(default=None, gt=0)
+    """Repetition time (seconds) to resample every scan to; none: take scans as they were sampled."""
+    short_scans: Literal["refuse", "pad"] = "refuse"
+    """What happens to a scan shorter than one window: refuse it, or mirror it at its end and flag it."""
+
+    @pydantic.model_validator(mode="after")
+    def _leave_no_gaps(self) -> Self:
+        if self.stride > self.length:
+            raise ValueError(
+                f"stride {self.stride} is larger than length {self.length}: timepoints between windows would be lost"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of one scan.
+
+    Attributes
+    ----------
+    values : array, shape (W, length, R), float32
+        The windows.
+    starts : array, shape (W,), int64
+        First timepoint of each window, after resampling.
+    padded : bool
+        Whether timepoints were made up to fill the one window.
+    n_timepoints : int
+        Length of the scan after resampling, before padding.
+    """
+
+    values: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    padded: bool
+    n_timepoints: int
+
+
+def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) -> NDArray[np.float32]:
+    """Resample a scan to another repetition time, with an anti-aliasing filter.
+
+    Polyphase filtering; the line through the first and the last timepoint is set aside meanwhile, so a
+    region's offset and drift ring at neither end and a constant region stays constant. Repetition times
+    within 0.1 % of each other leave the values untouched.
+
+    Parameters
+    ----------
+    timeseries : array, shape (T, R)
+        One scan.
+    t_r, target_t_r : float
+        Repetition time it has and the one wanted, in seconds.
+
+    Returns
+    -------
+    array, shape (ceil(T * t_r / target_t_r), R), float32
+
+    Raises
+    ------
+    ScanError
+        ``t_r_unknown`` if `t_r` is not a positive number.
+    """
+    _check_t_r(t_r)
+    if not (math.isfinite(target_t_r) and target_t_r > 0):
+        raise ValueError(f"target_t_r must be a positive number of seconds, got {target_t_r!r}")
+    if abs(t_r - target_t_r) <= SAME_T_R * target_t_r:
+        return np.asarray(timeseries, dtype=np.float32)
+    ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
+    if ratio.numerator == 0:
+        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
+    # float64, because a float32 filter would leave 1e-4 of the regions' (large) offsets behind
+    values = np.asarray(timeseries, dtype=np.float64)
+    if len(values) < 2:
+        raise ScanError("too_short", f"{len(values)} timepoint(s) cannot be resampled")
+    out = signal.resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="line")
+    return np.asarray(out, dtype=np.float32)
+
+
+def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: WindowSpec) -> Windows:
+    """Cut a scan into windows, resampling it first if `spec` asks for it.
+
+    Windows start at 0, stride, 2 stride, …; timepoints after the last whole window are left out. With
+    ``short_scans: pad`` a scan shorter than a window is mirrored at its end (as often as needed, the end
+    points not repeated) into a single window, and `padded` is set.
+
+    Parameters
+    ----------
+    timeseries : array, shape (T, R)
+        One scan.
+    t_r : float or None
+        Its repetition time in seconds; needed only with `spec.target_t_r`.
+    spec : WindowSpec
+
+    Raises
+    ------
+    ScanError
+        ``shorter_than_window``, ``t_r_unknown`` or ``not_finite``.
+    """
+    values = np.asarray(timeseries, dtype=np.float32)
+    if values.ndim != 2:
+        raise ValueError(f"a timeseries is (n_timepoints, n_rois), got shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ScanError("not_finite", f"{int((~np.isfinite(values)).sum())} values are NaN or infinite")
+    if spec.target_t_r is not None:
+        if t_r is None:
+            raise ScanError("t_r_unknown", _unknown_t_r(t_r))
+        values = resample(values, t_r, spec.target_t_r)
+    n_timepoints = len(values)
+    short = n_timepoints < spec.length
+    if short:
+        # one timepoint has nothing to mirror
+        if spec.short_scans == "refuse" or n_timepoints < 2:
+            raise ScanError("shorter_than_window", _too_short(len(timeseries), n_timepoints, spec))
+        values = np.pad(values, ((0, spec.length - n_timepoints), (0, 0)), mode="reflect")
+    starts = np.arange(0, len(values) - spec.length + 1, spec.stride, dtype=np.int64)
+    stacked = np.stack([values[start : start + spec.length] for start in starts])
+    return Windows(values=stacked, starts=starts, padded=short, n_timepoints=n_timepoints)
+
+
+def sample_window(
+    timeseries: NDArray[np.float32], length: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Cut one window at a start drawn uniformly, as pretraining does at every visit of a scan.
+
+    Parameters
+    ----------
+    timeseries : array, shape (T, R)
+        One scan, resampled already.
+    length : int
+        Timepoints in the window.
+    rng : numpy.random.Generator
+        Exactly one number is drawn from it.
+
+    Returns
+    -------
+    array, shape (length, R)
+        A view of `timeseries`.
+
+    Raises
+    ------
+    ScanError
+        ``shorter_than_window``.
+    """
+    spare = len(timeseries) - length
+    if spare < 0:
+        raise ScanError(
+            "shorter_than_window",
+            f"{len(timeseries)} timepoints, a window has {length}; leave the scan out or train with shorter windows",
+        )
+    start = int(rng.integers(0, spare, endpoint=True))
+    return timeseries[start : start + length]
+
+
+def to_model_input(windows: NDArray[np.floating]) -> "torch.Tensor":
+    """Turn windows (W, T, R) into the encoders' (W, 1, R, T), float32, in memory of its own.
+
+    The one place where time and regions change places.
+    """
+    import torch  # here, so that cutting windows needs no torch
+
+    values = np.asarray(windows, dtype=np.float32)
+    if values.ndim != 3:
+        raise ValueError(f"windows are (W, n_timepoints, n_rois), got shape {values.shape}")
+    # a copy: Arrow's buffers are read-only, torch's are not
+    turned = np.array(values.transpose(0, 2, 1), dtype=np.float32, order="C", copy=True)
+    return torch.from_numpy(turned).unsqueeze(1)
+
+
+def _check_t_r(t_r: float) -> None:
+    if not (math.isfinite(t_r) and t_r > 0):
+        raise ScanError("t_r_unknown", _unknown_t_r(t_r))
+
+
+def _unknown_t_r(t_r: float | None) -> str:
+    return (
+        f"repetition time is {t_r!r}, and target_t_r asks for resampling; "
+        "give t_r (seconds) at ingest or leave target_t_r out"
+    )
+
+
+def _too_short(n_original: int, n_timepoints: int, spec: WindowSpec) -> str:
+    resampled = f" ({n_original} before resampling to {spec.target_t_r} s)" if spec.target_t_r else ""
+    return (
+        f"{n_timepoints} timepoints{resampled}, a window has {spec.length}; "
+        "use a model with shorter windows, or short_scans: pad"
+    )

@@ -1,0 +1,251 @@
+"""MLflow: every job is a run, every checkpoint a registered model version, every table a dataset with its digest."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
+from boldstream.config import Config
+from boldstream.errors import ModelError
+from boldstream.refs import ModelRef, Ref
+from boldstream.storage import sha256_of_folder
+
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+EXPERIMENT = "boldstream"
+DATASET_DIGEST_LENGTH = 36
+"""MLflow keeps at most so many characters of a dataset's digest; the whole one is in the input's tags."""
+
+MODEL_POINTER = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """The MLflow run of one job."""
+
+    run_id: str
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers, at a step where they form a curve."""
+        import mlflow
+
+        mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        import mlflow
+
+        mlflow.set_tags(dict(tags))
+
+    def log_parent(self, ref: Ref, rows: int | None = None) -> None:
+        """Record an artifact version that the run reads: a tag, and a dataset where it is a table."""
+        self.set_tags({f"parent.{ref.key}": ref.pointer, f"parent.{ref.key}.digest": ref.digest})
+        if not isinstance(ref, ModelRef):
+            self._log_dataset(ref, "input", rows)
+
+    def log_output(self, ref: Ref, manifest: Manifest | None = None) -> None:
+        """Record the artifact version that the run made: tags, and a dataset where it is a table."""
+        self.set_tags({f"output.{ref.key}": ref.pointer, f"output.{ref.key}.digest": ref.digest})
+        if manifest is not None:
+            self._log_dataset(ref, "output", manifest.rows)
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Store a file, or a folder with all that is in it, with the run."""
+        import mlflow
+
+        if path.is_dir():
+            mlflow.log_artifacts(str(path), folder, run_id=self.run_id)
+        else:
+            mlflow.log_artifact(str(path), folder, run_id=self.run_id)
+
+    def _log_dataset(self, ref: Ref, direction: str, rows: int | None) -> None:
+        import mlflow
+        from mlflow.data.meta_dataset import MetaDataset
+
+        name = f"{ref.uri.rpartition('/')[2]}@{ref.version}"
+        dataset = MetaDataset(_source_of(ref.pointer), name=name, digest=ref.digest[:DATASET_DIGEST_LENGTH])
+        tags = {"digest": ref.digest, "uri": ref.pointer} | ({"rows": str(rows)} if rows is not None else {})
+        mlflow.log_input(dataset, context=f"{ref.key}-{direction}", tags=tags)
+
+
+def _source_of(uri: str) -> Any:
+    """Return an MLflow dataset source that names a warehouse URI."""
+    from mlflow.data.dataset_source import DatasetSource
+
+    class WarehouseSource(DatasetSource):
+        """A table of a boldstream warehouse."""
+
+        @staticmethod
+        def _get_source_type() -> str:
+            return "boldstream"
+
+        def load(self) -> str:
+            return uri
+
+        @staticmethod
+        def _can_resolve(raw_source: Any) -> bool:
+            return False
+
+        @classmethod
+        def _resolve(cls, raw_source: Any) -> "WarehouseSource":
+            raise NotImplementedError("sources are made from references, not resolved")
+
+        def to_dict(self) -> dict[str, Any]:
+            return {"uri": uri}
+
+        @classmethod
+        def from_dict(cls, source_dict: dict[str, Any]) -> "WarehouseSource":
+            raise NotImplementedError("sources are made from references, not resolved")
+
+    return WarehouseSource()
+
+
+@contextlib.contextmanager
+def job_run(job: str, config: Config) -> Iterator[JobRun]:
+    """Open the MLflow run of a job: configuration as params and file, code and package versions as tags.
+
+    The run ends FINISHED, FAILED when an exception leaves the block, or KILLED on Ctrl-C. The tracking store is
+    ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
+    """
+    import mlflow
+
+    open_experiment()
+    values = config.model_dump(mode="json")
+    with contextlib.ExitStack() as stack:
+        active = stack.enter_context(mlflow.start_run(run_name=job, nested=mlflow.active_run() is not None))
+        tags = {"boldstream.job": job, "boldstream.config_hash": config.config_hash()}
+        tags["boldstream.git_sha"] = git_sha() or "not a checkout"
+        mlflow.set_tags(tags | {f"version.{name}": found for name, found in package_versions().items()})
+        mlflow.log_params(dict(flatten(values)))
+        mlflow.log_dict(values, "config.yaml")
+        try:
+            yield JobRun(active.info.run_id)
+        except KeyboardInterrupt:
+            mlflow.end_run("KILLED")
+            raise
+
+
+def open_experiment() -> str:
+    """Return the id of the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``boldstream``), made if it is not there."""
+    import mlflow
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    found = mlflow.get_experiment_by_name(name)
+    if found is None:
+        # This kind makes the UI open its model-training view instead of the GenAI one.
+        mlflow.MlflowClient().create_experiment(
+            name, artifact_location=_artifacts_beside_sqlite(), tags={"mlflow.experimentKind": "custom_model_development"}
+        )
+    return str(mlflow.set_experiment(name).experiment_id)
+
+
+def _artifacts_beside_sqlite() -> str | None:
+    """Keep artifacts beside a SQLite store's file, wherever the job is started from; servers choose for themselves."""
+    import mlflow
+
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("sqlite:///"):
+        return None
+    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield ``a.b`` names and printable values of a nested mapping."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+# ---- model registry ----------------------------------------------------------------------------------------------
+
+
+def register_model(
+    folder: Path, *, name: str, alias: str | None, run: JobRun, tags: Mapping[str, str], params: Mapping[str, str]
+) -> ModelRef:
+    """Store a model folder and register it as the next version of `name`, under an alias if one is given.
+
+    The digest is the sha256 over all files of the folder.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient()
+    digest = sha256_of_folder(folder)
+    logged = mlflow.initialize_logged_model(
+        name=name, source_run_id=run.run_id, model_type="brain-encoder", params=dict(params), tags=dict(tags)
+    )
+    client.log_model_artifacts(logged.model_id, str(folder))
+    mlflow.finalize_logged_model(logged.model_id, "READY")
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, source=f"models:/{logged.model_id}", run_id=run.run_id, model_id=logged.model_id,
+        tags={**tags, "digest": digest},
+    )
+    if alias:
+        client.set_registered_model_alias(name, alias, version.version)
+    return ModelRef(f"models:/{name}", str(version.version), digest)
+
+
+def resolve_model(pointer: str) -> ModelRef:
+    """Turn ``models:/name/3`` or ``models:/name@alias`` into the immutable version that it means now.
+
+    Raises
+    ------
+    ModelError
+        If the pointer has another form, or the registry has no such model, version or alias.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    match = MODEL_POINTER.fullmatch(pointer)
+    if match is None:
+        raise ModelError(f"model: {pointer!r} is no model version; write models:/name/3 or models:/name@champion")
+    client = mlflow.MlflowClient()
+    try:
+        if match["version"]:
+            found = client.get_model_version(match["name"], match["version"])
+        else:
+            found = client.get_model_version_by_alias(match["name"], match["alias"])
+    except MlflowException as error:
+        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise
+        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise ModelError(
+            f"model: {pointer!r} is not in the registry at {mlflow.get_tracking_uri()} (models there: {known}); "
+            "set MLFLOW_TRACKING_URI to the registry that has it, or run jobs/pretrain.py"
+        ) from None
+    if "digest" not in found.tags:
+        raise ModelError(f"model: {pointer!r} was not registered by boldstream (its version has no digest tag)")
+    return ModelRef(f"models:/{match['name']}", str(found.version), found.tags["digest"])
+
+
+def download_model(ref: ModelRef, folder: Path) -> Path:
+    """Fetch the files of a model version into a folder and check them against its digest.
+
+    Raises
+    ------
+    ModelError
+        If the files are not those that were registered.
+    """
+    import mlflow
+
+    target = Path(mlflow.artifacts.download_artifacts(ref.pointer, dst_path=str(folder)))
+    # MLflow adds a file of its own when it serves a registered version; it is no part of the model.
+    (target / "registered_model_meta").unlink(missing_ok=True)
+    if (found := sha256_of_folder(target)) != ref.digest:
+        raise ModelError(
+            f"model: the files of {ref.pointer} have sha256 {found[:12]} instead of the registered "
+            f"{ref.digest[:12]}; the artifact store was changed behind the registry"
+        )
+    return target
