@@ -36,6 +36,9 @@ def connect(config: ClusterConfig) -> None:
     """
     import ray
 
+    # Ray announces here what it does by default (token authentication, no progress bars): nothing to act upon.
+    for name in ("ray._private.authentication", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
@@ -65,8 +68,6 @@ def _quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray.data", "ray.data._internal"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def count_gpus() -> int:

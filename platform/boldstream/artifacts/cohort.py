@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import DataFile, VersionedTable, read_parquet
 from boldstream.errors import CohortError
 from boldstream.refs import CohortRef
-from boldstream.storage import Warehouse
+from boldstream.storage import Warehouse, filesystem
 
 if TYPE_CHECKING:
     import ray.data
@@ -54,7 +55,6 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS)
-HEAVY_NAMES = frozenset({"timeseries"})
 
 
 def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
@@ -112,15 +112,15 @@ class Cohort:
         """Short name for messages: ``name@version``."""
         return f"{self.manifest.name}@{self.manifest.version}"
 
-    @property
-    def light_columns(self) -> list[str]:
-        """All columns but the time series."""
-        names = self.table.iceberg.schema().as_arrow().names
-        return [name for name in names if name not in HEAVY_NAMES]
+    def read(self, columns: Sequence[str], files: Sequence[DataFile] | None = None) -> "ray.data.Dataset":
+        """Stream columns of all files, or of some of them, through Ray Data, a block a file."""
+        return read_parquet(files or self.files, columns)
 
-    def read(self, columns: Sequence[str]) -> "ray.data.Dataset":
-        """Stream columns through Ray Data, a block a file."""
-        return read_parquet(self.files, columns)
+    def keys_by_file(self) -> Iterator[tuple[DataFile, list[str]]]:
+        """Yield each file with the scan keys in it, reading nothing else."""
+        for file in self.files:
+            fs, path = filesystem(file.uri)
+            yield file, pq.read_table(path, columns=["scan_key"], filesystem=fs)["scan_key"].to_pylist()
 
 
 def open_cohort(pointer: str, warehouse: str) -> Cohort:

@@ -23,6 +23,7 @@ KEY_FIELDS = [
 VECTOR_FIELDS = [
     pa.field("status", pa.string(), nullable=False),
     pa.field("n_windows", pa.int32(), nullable=False),
+    pa.field("vector_sha256", pa.string(), nullable=False),
     pa.field("embedding", pa.list_(pa.float32()), nullable=False),
     pa.field("roi_latents", pa.list_(pa.float32())),
     pa.field("strategy_id", pa.string(), nullable=False),

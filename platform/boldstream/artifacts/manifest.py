@@ -113,5 +113,6 @@ def git_sha() -> str | None:
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results depend on."""
-    names = ("boldstream", "ray", "torch", "numpy", "scipy", "pyarrow", "pyiceberg", "mlflow")
-    return {name: importlib.metadata.version(name) for name in names}
+    names = ("ray", "torch", "numpy", "scipy", "pyarrow", "pyiceberg", "mlflow")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"boldstream": boldstream.__version__, **found}

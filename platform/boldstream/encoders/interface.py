@@ -118,7 +118,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
-            f"{folder}: holds no {DESCRIPTION}, so it is no model folder; give the folder that `save_model` wrote"
+            f"{folder}: holds no {DESCRIPTION}, so it is no model folder; give the folder of a model version"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not valid JSON ({error}); fetch or write the model again") from None

@@ -6,7 +6,7 @@ The transpose happens in `to_model_input` and nowhere else.
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 SAME_T_R = 1e-3
-"""Repetition times that differ by less (relative) count as equal: a header's rounding is no other sampling."""
+"""Repetition times that differ by less (relative) count as equal: headers round."""
 
 
 class WindowSpec(Config):
@@ -34,14 +34,6 @@ class WindowSpec(Config):
     """Repetition time (seconds) to resample every scan to; none: take scans as they were sampled."""
     short_scans: Literal["refuse", "pad"] = "refuse"
     """What happens to a scan shorter than one window: refuse it, or mirror it at its end and flag it."""
-
-    @pydantic.model_validator(mode="after")
-    def _leave_no_gaps(self) -> Self:
-        if self.stride > self.length:
-            raise ValueError(
-                f"stride {self.stride} is larger than length {self.length}: timepoints between windows would be lost"
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -96,7 +88,9 @@ def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) ->
         return np.asarray(timeseries, dtype=np.float32)
     ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
     if ratio.numerator == 0:
-        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
+        raise ScanError(
+            "t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit"
+        )
     # float64, because a float32 filter would leave 1e-4 of the regions' (large) offsets behind
     values = np.asarray(timeseries, dtype=np.float64)
     if len(values) < 2:
@@ -174,7 +168,8 @@ def sample_window(
     if spare < 0:
         raise ScanError(
             "shorter_than_window",
-            f"{len(timeseries)} timepoints, a window has {length}; leave the scan out or train with shorter windows",
+            f"{len(timeseries)} timepoints, a window has {length}; "
+            "leave the scan out or train with shorter windows",
         )
     start = int(rng.integers(0, spare, endpoint=True))
     return timeseries[start : start + length]

@@ -10,10 +10,28 @@ Size = Literal["tiny", "small", "base", "large"]
 
 # small, base, large: the paper's ViT-S/B/L with its predictors; tiny is ours, for two CPU cores
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": dict(embed_dim=64, depth=4, num_heads=4, predictor_embed_dim=32, predictor_depth=2),
-    "small": dict(embed_dim=384, depth=12, num_heads=6, predictor_embed_dim=192, predictor_depth=6),
-    "base": dict(embed_dim=768, depth=12, num_heads=12, predictor_embed_dim=384, predictor_depth=6),
-    "large": dict(embed_dim=1024, depth=24, num_heads=16, predictor_embed_dim=384, predictor_depth=12),
+    "tiny": {"embed_dim": 64, "depth": 4, "num_heads": 4, "predictor_embed_dim": 32, "predictor_depth": 2},
+    "small": {
+        "embed_dim": 384,
+        "depth": 12,
+        "num_heads": 6,
+        "predictor_embed_dim": 192,
+        "predictor_depth": 6,
+    },
+    "base": {
+        "embed_dim": 768,
+        "depth": 12,
+        "num_heads": 12,
+        "predictor_embed_dim": 384,
+        "predictor_depth": 6,
+    },
+    "large": {
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+        "predictor_embed_dim": 384,
+        "predictor_depth": 12,
+    },
 }
 
 

@@ -1,6 +1,6 @@
 """Position embedding of Brain-JEPA: time by sines, regions by their functional gradient (paper, Sec. 3.1).
 
-Shape suffixes: N tokens (ROI-major: ``roi * n_patches + patch``), R rois, P patches, D width, G gradient dims.
+Shape suffixes: N tokens (ROI-major: ``roi * n_patches + patch``), R rois, D width, G gradient dims.
 """
 
 from typing import Any, Self
@@ -121,10 +121,13 @@ def check_gradient(gradient: Tensor, config: BrainJEPAConfig) -> None:
         return
     if not torch.isfinite(gradient).all():
         raise GradientError(
-            f"gradient holds {int((~torch.isfinite(gradient)).sum())} values that are NaN or infinite; compute it again"
+            f"gradient holds {int((~torch.isfinite(gradient)).sum())} values that are NaN or infinite; "
+            "compute it again"
         )
     if config.n_rois > 1 and bool((gradient == gradient[0]).all()):
-        raise GradientError("gradient is the same for every region, so regions have no position; compute it again")
+        raise GradientError(
+            "gradient is the same for every region, so regions have no position; compute it again"
+        )
 
 
 def _forget_after_loading(module: nn.Module, _: Any) -> None:

@@ -1,0 +1,13 @@
+"""Read parcellated scans and a participants table into a cohort.
+
+    python jobs/ingest.py --config configs/ingest/abide.yaml
+    ray job submit -- python jobs/ingest.py --config configs/ingest/abide.yaml
+
+Writes a cohort version and a quarantine table of the scans that cannot be used.
+"""
+
+from boldstream.cli import run_job
+from boldstream.ingest import IngestConfig, ingest_cohort
+
+if __name__ == "__main__":
+    run_job(ingest_cohort, IngestConfig)

@@ -1,0 +1,67 @@
+"""Commit what workers have written, as their receipts come in, and count it."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from boldstream.artifacts.tables import VersionedTable
+from boldstream.progress import Progress
+
+COMMIT_EVERY = 32
+"""Shards between two commits to the tables: a killed run repeats at most so many."""
+
+logger = logging.getLogger(__name__)
+
+
+class Receipts:
+    """The driver's side of a run that writes one table and its quarantine.
+
+    Parameters
+    ----------
+    table, quarantine : VersionedTable
+        Where shards are committed.
+    progress : Progress
+        Told of every receipt.
+
+    Attributes
+    ----------
+    reasons : Counter
+        Quarantine reasons so far.
+    example : str
+        One refused scan with its message.
+    """
+
+    def __init__(self, table: VersionedTable, quarantine: VersionedTable, progress: Progress) -> None:
+        self.table, self.quarantine, self.progress = table, quarantine, progress
+        self.reasons: Counter[str] = Counter()
+        self.example = ""
+
+    @property
+    def summary(self) -> str:
+        """Quarantine reasons with their counts, most frequent first."""
+        return ", ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common())
+
+    def take(self, receipts: Iterable[dict[str, Any]]) -> None:
+        """Commit all receipts, `COMMIT_EVERY` at a time, and say what went to quarantine."""
+        waiting: list[dict[str, Any]] = []
+        for receipt in receipts:
+            waiting.append(receipt)
+            self.reasons.update(json.loads(receipt["reasons"]))
+            self.example = self.example or receipt["example"]
+            self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
+            if len(waiting) >= COMMIT_EVERY:
+                self._commit(waiting)
+                waiting = []
+        self._commit(waiting)
+        self.progress.close()
+        if self.reasons:
+            logger.warning(
+                "%s: %d in quarantine (%s), listed in %s",
+                self.progress.job, self.reasons.total(), self.summary, self.quarantine.uri,
+            )
+
+    def _commit(self, receipts: list[dict[str, Any]]) -> None:
+        self.table.append([receipt["shard"] for receipt in receipts if receipt["shard"]])
+        self.quarantine.append([receipt["quarantine"] for receipt in receipts if receipt["quarantine"]])

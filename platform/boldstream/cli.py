@@ -1,0 +1,103 @@
+"""The command line: `run_job` behind every script in jobs/, and the `boldstream` command in front of them."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from boldstream.config import Config, explain
+from boldstream.errors import BoldstreamError, ConfigError
+from boldstream.refs import Ref
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+JOBS = {
+    "ingest": "read parcellated scans and a participants table into a cohort",
+    "gradients": "compute the functional gradient of a cohort",
+    "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
+    "embed": "embed a cohort with a model version into an embedding table",
+    "report": "write the HTML report of embedding tables",
+}
+DOORS = {
+    "ingest": ("ingest_cohort", "IngestConfig"),
+    "gradients": ("fit_gradient", "GradientConfig"),
+    "pretrain": ("pretrain", "PretrainConfig"),
+    "embed": ("embed_cohort", "EmbedConfig"),
+    "report": ("write_report", "ReportConfig"),
+}
+
+
+def run_job(door: Callable[[Any], Ref], config_class: type[Config], arguments: Sequence[str] | None = None) -> Ref:
+    """Run one room from the command line and exit: parse, open the door, print the reference that it gives.
+
+    ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
+    ends in one line and status 2; Ctrl-C in one line and status 130; anything else keeps its traceback.
+    """
+    configure_logging()
+    try:
+        ref = door(parse_config(config_class, sys.argv[1:] if arguments is None else arguments, door.__doc__))
+    except BoldstreamError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on from what is there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    print(ref)
+    return ref
+
+
+def parse_config(config_class: type[Config], arguments: Sequence[str], description: str | None) -> Any:
+    """Read ``--config`` and let the other arguments override its values.
+
+    Raises
+    ------
+    ConfigError
+        If the file or a value cannot be used.
+    """
+    import pydantic
+    import tyro
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path)
+    known, rest = parser.parse_known_args(list(arguments))
+    default = config_class.from_yaml(known.config) if known.config else None
+    intro = (description or "").partition("\n\n")[0].strip()
+    usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
+    try:
+        return tyro.cli(config_class, args=rest, default=default, description=usage)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"command line: {explain(config_class, error)}") from None
+
+
+def configure_logging() -> None:
+    """Send the platform's own progress to stderr, a line an event; other libraries only warn."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("boldstream").setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    if not sys.warnoptions:
+        # A user of the command line can mend none of these; the tests turn every warning into an error.
+        for category in (DeprecationWarning, FutureWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+
+
+def main() -> None:
+    """Run ``boldstream JOB …``."""
+    parser = argparse.ArgumentParser(
+        prog="boldstream",
+        description="Stream resting-state fMRI cohorts through brain encoders; every embedding stays traceable.",
+        epilog="`boldstream JOB --help` tells a job's options; `python jobs/JOB.py` is the same command.",
+    )
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
+    for name, text in JOBS.items():
+        jobs.add_parser(name, help=text, add_help=False)
+    known, rest = parser.parse_known_args()
+    room = importlib.import_module(f"boldstream.{known.job}")
+    door, config = DOORS[known.job]
+    run_job(getattr(room, door), getattr(room, config), rest)

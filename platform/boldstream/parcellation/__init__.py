@@ -1,0 +1,1 @@
+"""Regions of the brain: atlases by name, connectivity between regions, functional gradients."""
