@@ -36,9 +36,6 @@ def connect(config: ClusterConfig) -> None:
     """
     import ray
 
-    # Ray announces here what it does by default (token authentication, no progress bars): nothing to act upon.
-    for name in ("ray._private.authentication", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
@@ -51,6 +48,8 @@ def connect(config: ClusterConfig) -> None:
                     "cluster.address and RAY_ADDRESS empty for a local one"
                 ) from None
         else:
+            # Ray announces that it keeps its default, token authentication: nothing for a person to act upon.
+            logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
             ray.init(
                 num_cpus=max(MINIMUM_LOCAL_CPUS, os.cpu_count() or 1),
                 object_store_memory=int(config.object_store_gb * 1e9),
@@ -68,6 +67,7 @@ def _quiet_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def count_gpus() -> int:

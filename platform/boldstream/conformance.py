@@ -66,15 +66,15 @@ def compare_case(path: Path) -> list[Comparison]:
 
 def _systems() -> dict[str, Callable[[Path, Mapping[str, Any]], list[Comparison]]]:
     """Return what runs each system's cases (imported here: ``--help`` needs no torch)."""
-    from boldstream.encoders.brainjepa import cases
+    from boldstream.encoders.brainjepa import cases, formula
 
     def brainjepa(path: Path, case: Mapping[str, Any]) -> list[Comparison]:
         return [Comparison(*row) for row in cases.compare(path, case)]
 
-    def formula(path: Path, case: Mapping[str, Any]) -> list[Comparison]:
-        return [Comparison(*row) for row in cases.compare_formula(path, case)]
+    def by_formula(path: Path, case: Mapping[str, Any]) -> list[Comparison]:
+        return [Comparison(*row) for row in formula.compare(path, case)]
 
-    return {"Brain-JEPA": brainjepa, FORMULA: formula}
+    return {"Brain-JEPA": brainjepa, FORMULA: by_formula}
 
 
 def _read_case(path: Path) -> dict[str, Any]:

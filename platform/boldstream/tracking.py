@@ -167,11 +167,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def register_model(
-    folder: Path, *, name: str, alias: str | None, run: JobRun, tags: Mapping[str, str], params: Mapping[str, str]
+    folder: Path, *, name: str, run_identity: str, run: JobRun, tags: Mapping[str, str], params: Mapping[str, str]
 ) -> ModelRef:
-    """Store a model folder and register it as the next version of `name`, under an alias if one is given.
+    """Store a model folder and register it as the next version of `name`.
 
-    The digest is the sha256 over all files of the folder.
+    `run_identity` is the hash of what determines the model; `find_model` finds it again. The digest is the sha256 over all files of the folder.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -190,11 +190,25 @@ def register_model(
             raise
     version = client.create_model_version(
         name, source=f"models:/{logged.model_id}", run_id=run.run_id, model_id=logged.model_id,
-        tags={**tags, "digest": digest},
+        tags={**tags, "digest": digest, "run_identity": run_identity},
     )
-    if alias:
-        client.set_registered_model_alias(name, alias, version.version)
     return ModelRef(f"models:/{name}", str(version.version), digest)
+
+
+def find_model(name: str, run_identity: str) -> ModelRef | None:
+    """Return the version of a registered model that a run of this identity has made, None if there is none."""
+    import mlflow
+
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}' and tags.run_identity = '{run_identity}'")
+    newest = max(found, key=lambda version: int(version.version), default=None)
+    return ModelRef(f"models:/{name}", str(newest.version), newest.tags["digest"]) if newest else None
+
+
+def set_alias(ref: ModelRef, alias: str) -> None:
+    """Let an alias of the registered model mean this version."""
+    import mlflow
+
+    mlflow.MlflowClient().set_registered_model_alias(ref.uri.removeprefix("models:/"), alias, ref.version)
 
 
 def resolve_model(pointer: str) -> ModelRef:

@@ -110,7 +110,7 @@ def swap_time_and_roi(held):
     ("alter", "failing"),
     [
         (
-            nudge("encoder.norm.weight"),
+            nudge("encoder.norm.weight", 0.1),
             {"tokens", "subject_mean", "context_tokens", "predicted", "loss"},
         ),
         (nudge("encoder.pos_embed_proj.emb_h", 0.01), EXPECTED),

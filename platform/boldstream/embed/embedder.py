@@ -43,6 +43,8 @@ class EmbedTask:
         Where the two tables live.
     identity : str
         Hash of the run's identity, for the shards' names.
+    model_files : ray.ObjectRef
+        The model folder as a mapping of file names to bytes, put into the object store once a run.
     """
 
     strategy: Strategy
@@ -57,6 +59,7 @@ class EmbedTask:
     table_uri: str
     quarantine_uri: str
     identity: str
+    model_files: Any
 
 
 class BrainEncoder:
@@ -64,12 +67,10 @@ class BrainEncoder:
 
     Parameters
     ----------
-    files : ray.ObjectRef
-        The model folder as a mapping of file names to bytes, put into the object store once a run.
     task : EmbedTask
     """
 
-    def __init__(self, files: Any, task: EmbedTask) -> None:
+    def __init__(self, task: EmbedTask) -> None:
         import ray
         import torch
 
@@ -77,7 +78,7 @@ class BrainEncoder:
         if task.device == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // task.actors))
         with tempfile.TemporaryDirectory() as folder:
-            for name, data in ray.get(files).items():
+            for name, data in ray.get(task.model_files).items():
                 (Path(folder) / name).write_bytes(data)
             self.encoder = load_encoder(folder, device=task.device, precision=task.precision)
 

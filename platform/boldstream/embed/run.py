@@ -50,6 +50,8 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     EmbeddingsError
         If no scan can be embedded.
     """
+    import ray
+
     strategy = Strategy.from_yaml(config.strategy)
     cohort = open_cohort(config.cohort, config.warehouse)
     with job_run("embed", config) as run, tempfile.TemporaryDirectory() as scratch:
@@ -76,8 +78,9 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
             strategy=strategy, parts=config.parts, batch_size=config.batch_size, actors=config.actors,
             device=device, precision=precision, done=frozenset(done), stamp=_stamp(strategy, model, cohort),
             schema=schema, table_uri=table.uri, quarantine_uri=quarantine.uri, identity=digest_json(identity),
+            model_files=ray.put({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}),
         )
-        _embed(cohort, folder, task, table, quarantine, run)
+        _embed(cohort, task, table, quarantine, run)
         return _publish(config, cohort, model, identity, table, quarantine, run)
 
 
@@ -129,10 +132,10 @@ def _keys(table: VersionedTable, column: str) -> set[str]:
 
 
 def _embed(
-    cohort: Cohort, folder: Path, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun
+    cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun
 ) -> None:
     """Stream the files that hold scans without a vector through the actors, and commit the shards as they come."""
-    import ray
+    import ray.data
 
     files, n_left = _files_left(cohort, task)
     total = cohort.manifest.rows * task.parts
@@ -142,12 +145,11 @@ def _embed(
     )
     if not files:
         return
-    model_files = ray.put({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
     columns = [field.name for field in _carried(cohort)] + ["timeseries"]
     receipts = (
         cohort.read(columns, files)
         .map_batches(
-            BrainEncoder, fn_constructor_args=(model_files, task), batch_format="pyarrow",
+            BrainEncoder, fn_constructor_args=(task,), batch_format="pyarrow",
             batch_size=task.batch_size, compute=ray.data.ActorPoolStrategy(size=task.actors),
             num_gpus=1 if task.device == "cuda" else 0,
         )

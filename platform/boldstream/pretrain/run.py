@@ -12,6 +12,7 @@ import torch
 from boldstream.artifacts.cohort import Cohort, open_cohort
 from boldstream.artifacts.gradient import Gradient, open_gradient
 from boldstream.cluster import connect
+from boldstream.config import digest_json
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.folder import save_model
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
@@ -22,7 +23,7 @@ from boldstream.pretrain.config import PretrainConfig
 from boldstream.pretrain.loop import train
 from boldstream.pretrain.windows import scan_statistics, training_windows
 from boldstream.refs import ModelRef
-from boldstream.tracking import JobRun, job_run, register_model
+from boldstream.tracking import JobRun, find_model, job_run, register_model, set_alias
 
 SAY_EVERY_S = 5.0
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 def pretrain(config: PretrainConfig) -> ModelRef:
     """Pretrain Brain-JEPA on a cohort and register the model version.
 
-    The version's folder holds the weights of the three networks, the gradient and the scaling statistics, so it
+    The same configuration, cohort and gradient again give the version that is there already. The version's folder holds the weights of the three networks, the gradient and the scaling statistics, so it
     embeds other cohorts of the same atlas by itself. One worker trains; scans shorter than a window are left out
     and counted.
 
@@ -54,6 +55,10 @@ def pretrain(config: PretrainConfig) -> ModelRef:
     with job_run("pretrain", config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         run.log_parent(gradient.ref)
+        run_identity = digest_json([config.identity(), cohort.ref.digest, gradient.ref.digest])
+        if ref := find_model(config.output, run_identity):
+            logger.info("pretrain: %s was made by the same run; nothing to do", ref.pointer)
+            return _finish(ref, config, run)
         connect(config.cluster)
         scaler, n_used = _fit_scaling(cohort, config, run)
         sizes = BrainJEPAConfig.sized(
@@ -66,7 +71,8 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         if config.steps:
             log = StepLog(run, config, n_used)
             train(model, training_windows(cohort, config), scaler, config, device=device, on_step=log)
-        return _register(config, cohort, gradient, sizes, model.cpu(), scaler, run)
+        ref = _register(config, cohort, gradient, sizes, model.cpu(), scaler, run, run_identity)
+        return _finish(ref, config, run)
 
 
 class StepLog:
@@ -114,6 +120,7 @@ def _register(
     model: BrainJEPA,
     scaler: Scaler,
     run: JobRun,
+    run_identity: str,
 ) -> ModelRef:
     """Write the model folder and register it."""
     provenance = {
@@ -132,13 +139,19 @@ def _register(
             provenance=provenance,
         )
         ref = register_model(
-            folder, name=config.output, alias=config.alias, run=run,
+            folder, name=config.output, run_identity=run_identity, run=run,
             tags={
                 "family": "brainjepa", "atlas": cohort.atlas, "trained_steps": str(config.steps),
                 "cohort": cohort.ref.pointer, "cohort_digest": cohort.ref.digest,
             },
             params={"size": config.size, "steps": str(config.steps), "scaling": config.scaling},
         )
-    logger.info("pretrain: registered %s as %r", ref.pointer, config.alias)
+    logger.info("pretrain: registered %s", ref.pointer)
+    return ref
+
+
+def _finish(ref: ModelRef, config: PretrainConfig, run: JobRun) -> ModelRef:
+    """Give the model version its alias and tell the run of it."""
+    set_alias(ref, config.alias)
     run.log_output(ref)
     return ref

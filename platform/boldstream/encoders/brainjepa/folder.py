@@ -121,10 +121,8 @@ def save_model(
         Regions, in the order of the gradient's rows.
     gradient : array or tensor, shape (n_rois, gradient_dims)
     scaler : RoiRobustScaler (fitted) or WindowZscore
-    networks : mapping of {"encoder", "predictor", "target_encoder"} to module or state
-        At least the target encoder.
-    provenance : mapping
-        JSON values: cohort, run, commit, ….
+    networks : mapping of network ("encoder", …) to module or state; at least the target encoder
+    provenance : mapping of JSON values
 
     Raises
     ------
@@ -134,13 +132,7 @@ def save_model(
         If the gradient does not fit.
     """
     folder = Path(folder)
-    if (folder / DESCRIPTION).exists():
-        raise ModelError(f"{folder}: holds a model already; write to a new folder")
-    if "target_encoder" not in networks or not set(networks) <= set(NETWORKS):
-        raise ModelError(
-            f"networks are {', '.join(NETWORKS)}, target_encoder at least; "
-            f"got {', '.join(networks) or 'none'}"
-        )
+    _check_new(folder, networks)
     names = _check_roi_names(list(roi_names), config, "save_model")
     gradient = torch.as_tensor(gradient, dtype=torch.float32)
     check_gradient(gradient, config)
@@ -161,11 +153,11 @@ def save_model(
         "scaling": scaler.kind,
         "provenance": dict(provenance),
     }
-    text = json.dumps(description, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(description, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_storable(weights), folder / WEIGHTS)
     save_file(_storable(preprocessing), folder / PREPROCESSING)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def load_model(
@@ -249,6 +241,16 @@ def _check_description(description: dict[str, Any], path: Path) -> dict[str, Any
     if description["scaling"] not in ("robust", "zscore"):
         raise ModelError(f"{path}: scaling is {description['scaling']!r}, not robust or zscore")
     return description
+
+
+def _check_new(folder: Path, networks: Mapping[str, Any]) -> None:
+    if (folder / DESCRIPTION).exists():
+        raise ModelError(f"{folder}: holds a model already; write to a new folder")
+    if "target_encoder" not in networks or not set(networks) <= set(NETWORKS):
+        raise ModelError(
+            f"networks are {', '.join(NETWORKS)}, target_encoder at least; "
+            f"got {', '.join(networks) or 'none'}"
+        )
 
 
 def _check_roi_names(names: list[Any], config: BrainJEPAConfig, where: str) -> tuple[str, ...]:

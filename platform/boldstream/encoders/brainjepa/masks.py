@@ -97,24 +97,20 @@ def sample_masks(
         (min(int(n_patches * draw(spec.cross_time_patches)), end), draw(spec.cross_time_rois)) for _ in "rl"
     ]
 
-    regions = torch.ones(batch, n_rois, dtype=torch.bool)
-    hidden = _choose(regions, n_hidden, generator)
+    hidden = _choose(torch.ones(batch, n_rois, dtype=torch.bool), n_hidden, generator)
     observed = _choose(~hidden, n_observed, generator)
     columns = [
         _choose(_ends(batch, n_patches, end, last=last), count, generator)
         for (count, _), last in zip(sides, (True, False), strict=True)
     ]
     kept = ~(columns[0] | columns[1])
-    n_kept = n_patches - sum(count for count, _ in sides)
-    n_context = max(n_kept - (n_patches - n_window), 1)
+    n_context = max(n_window - sum(count for count, _ in sides), 1)
     seen = _run(kept, n_context, generator)
     run = _run(seen, _clip(n_run, 1, n_context), generator)
 
     target = hidden[:, :, None] & run[:, None, :]
     for (_, scale), column in zip(sides, columns, strict=True):
-        strata = _choose(observed, int(scale * n_observed), generator)
-        strata |= _choose(~observed, int(scale * (n_rois - n_observed)), generator)
-        target |= strata[:, :, None] & column[:, None, :]
+        target |= _choose_in_both(observed, scale, generator)[:, :, None] & column[:, None, :]
     return _indices(observed[:, :, None] & seen[:, None, :]), _indices(target)
 
 
@@ -123,6 +119,12 @@ def _choose(candidates_BK: Tensor, count: int, generator: torch.Generator) -> Te
     keys = torch.rand(candidates_BK.shape, generator=generator).masked_fill(~candidates_BK, 2.0)
     chosen = torch.zeros_like(candidates_BK)
     return chosen.scatter_(1, keys.argsort(dim=1)[:, :count], True)
+
+
+def _choose_in_both(observed_BR: Tensor, scale: float, generator: torch.Generator) -> Tensor:
+    """Mark the same part of the observed regions (Cross-Time) and of the others (Double-Cross)."""
+    counts = [int(scale * int(group[:1].sum())) for group in (observed_BR, ~observed_BR)]
+    return _choose(observed_BR, counts[0], generator) | _choose(~observed_BR, counts[1], generator)
 
 
 def _run(candidates_BP: Tensor, length: int, generator: torch.Generator) -> Tensor:

