@@ -6,8 +6,8 @@
 Writes an embedding table version and a quarantine table of the scans that have no vector.
 """
 
-from boldstream.embed import EmbedConfig, embed_cohort
 from boldstream.cli import run_job
+from boldstream.embed import EmbedConfig, embed_cohort
 
 if __name__ == "__main__":
     run_job(embed_cohort, EmbedConfig)

@@ -8,7 +8,7 @@ from boldstream.config import Config
 from boldstream.errors import ConfigError
 
 if TYPE_CHECKING:
-    import ray.data
+    pass
 
 MINIMUM_LOCAL_CPUS = 4
 """With fewer logical CPUs, Ray Data plans with several operators starve and hang (measured with Ray 2.60)."""

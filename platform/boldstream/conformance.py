@@ -94,8 +94,7 @@ def table(comparisons: Sequence[Comparison]) -> str:
     width = max(len("expected"), *(len(c.name) for c in comparisons))
     lines = [f"{'expected':<{width}}  {'computed in':<11}  {'largest |difference|':>20}  within {LIMIT:g}"]
     lines += [
-        f"{c.name:<{width}}  {c.dtype:<11}  {c.difference:>20.3e}  {'yes' if c.met else 'NO'}"
-        for c in comparisons
+        f"{c.name:<{width}}  {c.dtype:<11}  {c.difference:>20.3e}  {'yes' if c.met else 'NO'}" for c in comparisons
     ]
     return "\n".join(lines)
 
@@ -107,9 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Compare boldstream's numbers with those of a reference implementation, on the CPU.",
         epilog=f"Exit status: 0 all within {LIMIT:g}, 1 not all, 2 the case cannot be run.",
     )
-    parser.add_argument(
-        "case", type=Path, metavar="CASE.json", help="the case; its .safetensors lies beside it"
-    )
+    parser.add_argument("case", type=Path, metavar="CASE.json", help="the case; its .safetensors lies beside it")
     case: Path = parser.parse_args(arguments).case
     try:
         comparisons = compare_case(case)

@@ -26,7 +26,8 @@ STEPS: list[tuple[str, str, list[str]]] = [
     ("Register its untrained twin, to compare with", "pretrain", UNTRAINED),
     ("Embed both halves of every scan", "embed", []),
     (
-        "The same with the untrained twin", "embed",
+        "The same with the untrained twin",
+        "embed",
         ["--output", "demo-untrained", "--model", "models:/brainjepa-demo@untrained"],
     ),
     ("Write the report", "report", []),

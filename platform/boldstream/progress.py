@@ -49,7 +49,15 @@ class Progress:
         share = 100 * self.done / max(self.total, 1)
         logger.info(
             "%s: %d/%d %s (%.0f%%), %d quarantined, %.1f %s/s, %.0f s left",
-            self.job, self.done, self.total, self.unit, share, self.failed, self.rate, self.unit, left,
+            self.job,
+            self.done,
+            self.total,
+            self.unit,
+            share,
+            self.failed,
+            self.rate,
+            self.unit,
+            left,
         )
         self._log()
 
@@ -62,6 +70,11 @@ class Progress:
         seconds = time.monotonic() - self._start
         logger.info(
             "%s: %d %s in %.1f s (%.1f/s), %d quarantined",
-            self.job, self.done, self.unit, seconds, self.rate, self.failed,
+            self.job,
+            self.done,
+            self.unit,
+            seconds,
+            self.rate,
+            self.failed,
         )
         self._log()

@@ -1,4 +1,4 @@
-"""Where bytes live: filesystems by URI, the warehouse with its Iceberg catalog, and publishing that is all or nothing."""
+"""Where bytes live: filesystems by URI, the warehouse with its Iceberg catalog, publishing that is all or nothing."""
 
 import contextlib
 import hashlib

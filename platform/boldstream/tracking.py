@@ -1,9 +1,8 @@
-"""MLflow: every job is a run, every checkpoint a registered model version, every table a dataset with its digest."""
+"""MLflow runs: every job is one, with what it read and made as tags and as datasets with their digests."""
 
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,13 @@ from typing import Any
 
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
-from boldstream.errors import ModelError
 from boldstream.refs import ModelRef, Ref
-from boldstream.storage import sha256_of_folder
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 EXPERIMENT = "boldstream"
 DATASET_DIGEST_LENGTH = 36
 """MLflow keeps at most so many characters of a dataset's digest; the whole one is in the input's tags."""
-
-MODEL_POINTER = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,9 @@ def open_experiment() -> str:
     if found is None:
         # This kind makes the UI open its model-training view instead of the GenAI one.
         mlflow.MlflowClient().create_experiment(
-            name, artifact_location=_artifacts_beside_sqlite(), tags={"mlflow.experimentKind": "custom_model_development"}
+            name,
+            artifact_location=_artifacts_beside_sqlite(),
+            tags={"mlflow.experimentKind": "custom_model_development"},
         )
     return str(mlflow.set_experiment(name).experiment_id)
 
@@ -161,105 +158,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
-# ---- model registry ----------------------------------------------------------------------------------------------
-
-
-def register_model(
-    folder: Path, *, name: str, run_identity: str, run: JobRun, tags: Mapping[str, str], params: Mapping[str, str]
-) -> ModelRef:
-    """Store a model folder and register it as the next version of `name`.
-
-    `run_identity` is the hash of what determines the model; `find_model` finds it again. The digest is the sha256 over all files of the folder.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    client = mlflow.MlflowClient()
-    digest = sha256_of_folder(folder)
-    logged = mlflow.initialize_logged_model(
-        name=name, source_run_id=run.run_id, model_type="brain-encoder", params=dict(params), tags=dict(tags)
-    )
-    client.log_model_artifacts(logged.model_id, str(folder))
-    mlflow.finalize_logged_model(logged.model_id, "READY")
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = client.create_model_version(
-        name, source=f"models:/{logged.model_id}", run_id=run.run_id, model_id=logged.model_id,
-        tags={**tags, "digest": digest, "run_identity": run_identity},
-    )
-    return ModelRef(f"models:/{name}", str(version.version), digest)
-
-
-def find_model(name: str, run_identity: str) -> ModelRef | None:
-    """Return the version of a registered model that a run of this identity has made, None if there is none."""
-    import mlflow
-
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}' and tags.run_identity = '{run_identity}'")
-    newest = max(found, key=lambda version: int(version.version), default=None)
-    return ModelRef(f"models:/{name}", str(newest.version), newest.tags["digest"]) if newest else None
-
-
-def set_alias(ref: ModelRef, alias: str) -> None:
-    """Let an alias of the registered model mean this version."""
-    import mlflow
-
-    mlflow.MlflowClient().set_registered_model_alias(ref.uri.removeprefix("models:/"), alias, ref.version)
-
-
-def resolve_model(pointer: str) -> ModelRef:
-    """Turn ``models:/name/3`` or ``models:/name@alias`` into the immutable version that it means now.
-
-    Raises
-    ------
-    ModelError
-        If the pointer has another form, or the registry has no such model, version or alias.
-    """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    match = MODEL_POINTER.fullmatch(pointer)
-    if match is None:
-        raise ModelError(f"model: {pointer!r} is no model version; write models:/name/3 or models:/name@champion")
-    client = mlflow.MlflowClient()
-    try:
-        if match["version"]:
-            found = client.get_model_version(match["name"], match["version"])
-        else:
-            found = client.get_model_version_by_alias(match["name"], match["alias"])
-    except MlflowException as error:
-        if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-            raise
-        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise ModelError(
-            f"model: {pointer!r} is not in the registry at {mlflow.get_tracking_uri()} (models there: {known}); "
-            "set MLFLOW_TRACKING_URI to the registry that has it, or run jobs/pretrain.py"
-        ) from None
-    if "digest" not in found.tags:
-        raise ModelError(f"model: {pointer!r} was not registered by boldstream (its version has no digest tag)")
-    return ModelRef(f"models:/{match['name']}", str(found.version), found.tags["digest"])
-
-
-def download_model(ref: ModelRef, folder: Path) -> Path:
-    """Fetch the files of a model version into a folder and check them against its digest.
-
-    Raises
-    ------
-    ModelError
-        If the files are not those that were registered.
-    """
-    import mlflow
-
-    target = Path(mlflow.artifacts.download_artifacts(ref.pointer, dst_path=str(folder)))
-    # MLflow adds a file of its own when it serves a registered version; it is no part of the model.
-    (target / "registered_model_meta").unlink(missing_ok=True)
-    if (found := sha256_of_folder(target)) != ref.digest:
-        raise ModelError(
-            f"model: the files of {ref.pointer} have sha256 {found[:12]} instead of the registered "
-            f"{ref.digest[:12]}; the artifact store was changed behind the registry"
-        )
-    return target

@@ -41,9 +41,7 @@ def test_case__is_met():
 
 def test_formula_case__is_met():
     comparisons = compare_case(CASES / "brainjepa_formula.json")
-    assert {c.name for c in comparisons if c.dtype == "float32"} < {
-        c.name for c in comparisons if c.dtype == "float64"
-    }
+    assert {c.name for c in comparisons if c.dtype == "float32"} < {c.name for c in comparisons if c.dtype == "float64"}
     assert {c.name for c in comparisons if c.dtype == "float64"} >= {"enc_full_abs_sum", "smooth_l1_loss"}
     assert all(c.difference < (1e-5 if c.dtype == "float32" else 1e-8) for c in comparisons)
 
@@ -128,9 +126,7 @@ def test_altered_case__fails_and_exits_1(case, capsys, alter, failing):
     change(case, alter)
     assert main([str(case)]) == 1
     out = capsys.readouterr().out
-    assert {
-        line.split()[0].removeprefix("expected.") for line in out.splitlines() if line.endswith(" NO")
-    } == failing
+    assert {line.split()[0].removeprefix("expected.") for line in out.splitlines() if line.endswith(" NO")} == failing
 
 
 @pytest.mark.parametrize(
@@ -182,9 +178,7 @@ def test_broken_case__is_one_line_and_exits_2(case, capsys, alter, message):
         (lambda c: c["shapes"].update(enc=[1, 50, 32]), "shape of enc is [1, 60, 32] here"),
         (
             lambda c: [
-                c.pop(k)
-                for k in list(c)
-                if k.startswith(("pos", "enc_", "pred_", "smooth")) and "keys" not in k
+                c.pop(k) for k in list(c) if k.startswith(("pos", "enc_", "pred_", "smooth")) and "keys" not in k
             ],
             "expects nothing",
         ),

@@ -74,9 +74,7 @@ def windows(n=8, seed=0):
         networks_of,
         lambda j: {name: prefixed("module.", state) for name, state in networks_of(j).items()},
         lambda j: {"model": flat(j, before="module."), "optimizer": {}, "epoch": 3},
-        lambda j: (
-            networks_of(j) | {"opt": {"state": {}}, "scaler": None, "epoch": 299, "loss": 0.1, "lr": 1e-6}
-        ),
+        lambda j: networks_of(j) | {"opt": {"state": {}}, "scaler": None, "epoch": 299, "loss": 0.1, "lr": 1e-6},
     ],
 )
 def test_split_networks__takes_every_spelling(jepa, spell):
@@ -282,9 +280,7 @@ def test_load_model__refuses_bad_json(folder):
 
 
 def test_load_model__refuses_weights_without_target_encoder(jepa, folder):
-    save_file(
-        {k: v for k, v in flat(jepa).items() if k.startswith("encoder")}, folder / "weights.safetensors"
-    )
+    save_file({k: v for k, v in flat(jepa).items() if k.startswith("encoder")}, folder / "weights.safetensors")
     with pytest.raises(ModelError, match="holds no target_encoder, only encoder"):
         load_encoder(folder)
 

@@ -266,9 +266,7 @@ def test_loss__equals_the_equation(jepa, batch):
     x, context, target = batch
     loss = jepa(x, context, target)
     tokens = jepa.target_encoder(x)
-    normed = (tokens - tokens.mean(-1, keepdim=True)) / (
-        tokens.var(-1, unbiased=False, keepdim=True) + 1e-5
-    ).sqrt()
+    normed = (tokens - tokens.mean(-1, keepdim=True)) / (tokens.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     goal = torch.stack([normed[b, target[b]] for b in range(3)])
     gap = (jepa.predictor(jepa.encoder(x, context), context, target) - goal).abs()
     torch.testing.assert_close(loss, torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean())

@@ -92,9 +92,7 @@ def test_gradient__satisfies_the_definition(fc):
         # the affinity's diagonal (arccos near 1) is good to 1e-8
         np.testing.assert_allclose(moved, eigenvalue * component, atol=1e-7 * np.abs(component).max())
         scale = np.sqrt(pi @ component**2)
-        np.testing.assert_allclose(
-            scale, eigenvalue / (1 - eigenvalue) * np.sqrt(pi @ np.ones(40)), rtol=1e-5
-        )
+        np.testing.assert_allclose(scale, eigenvalue / (1 - eigenvalue) * np.sqrt(pi @ np.ones(40)), rtol=1e-5)
     gram = components.T @ (pi[:, None] * components)
     np.testing.assert_allclose(gram, np.diag(np.diagonal(gram)), atol=1e-12)
 

@@ -92,9 +92,7 @@ def test_masks__all_three_kinds_of_target_are_there():
 
 
 def test_masks__sizes_are_near_the_reference_per_sample():
-    sizes = torch.tensor(
-        [[index.shape[1] for index in draw(450, 10, 1, seed)] for seed in range(300)]
-    ).float()
+    sizes = torch.tensor([[index.shape[1] for index in draw(450, 10, 1, seed)] for seed in range(300)]).float()
     # per sample the reference has 1241 and 1127 on average (before it cuts batches down to 824 and 875)
     assert 950 < sizes[:, 0].mean() < 1300
     assert 950 < sizes[:, 1].mean() < 1300

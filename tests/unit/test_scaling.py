@@ -12,9 +12,7 @@ def test_robust__is_median_and_quartiles_of_scan_means():
     means, stds = rng.normal(100, 10, size=(50, 4)), np.ones((50, 4))
     scaler = RoiRobustScaler().fit(means, stds)
     np.testing.assert_allclose(scaler.median_, np.median(means, axis=0))
-    np.testing.assert_allclose(
-        scaler.iqr_, np.percentile(means, 75, axis=0) - np.percentile(means, 25, axis=0)
-    )
+    np.testing.assert_allclose(scaler.iqr_, np.percentile(means, 75, axis=0) - np.percentile(means, 25, axis=0))
     windows = rng.normal(size=(2, 10, 4)).astype(np.float32)
     scaled = scaler.transform(windows)
     assert scaled.dtype == np.float32
@@ -78,6 +76,4 @@ def test_zscore__makes_constant_regions_zero(value):
 
 def test_zscore__of_a_window_does_not_depend_on_others():
     windows = np.random.default_rng(0).normal(size=(4, 30, 3)).astype(np.float32)
-    np.testing.assert_array_equal(
-        WindowZscore().transform(windows)[2:3], WindowZscore().transform(windows[2:3])
-    )
+    np.testing.assert_array_equal(WindowZscore().transform(windows)[2:3], WindowZscore().transform(windows[2:3]))

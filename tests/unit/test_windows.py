@@ -78,9 +78,7 @@ def wave(t_r, seconds, hertz):
     return t, np.sin(2 * np.pi * hertz * t)[:, None]
 
 
-@pytest.mark.parametrize(
-    ("t_r", "target"), [(0.735, 2.0), (0.72, 0.735), (2.0, 0.72), (3.0, 2.0), (1.66, 2.205)]
-)
+@pytest.mark.parametrize(("t_r", "target"), [(0.735, 2.0), (0.72, 0.735), (2.0, 0.72), (3.0, 2.0), (1.66, 2.205)])
 def test_resample__keeps_slow_waves(t_r, target):
     _, series = wave(t_r, 400, 0.03)
     out = resample(series, t_r, target)
@@ -101,9 +99,7 @@ def test_resample__keeps_offset_and_drift_to_the_ends(offset, slope):
     out = resample((offset + slope * t)[:, None], 0.735, 2.2)
     expected = offset + slope * np.arange(len(out)) * 2.2
     inside = np.arange(len(out)) * 2.2 <= t[-1]
-    np.testing.assert_allclose(
-        out[inside, 0], expected[inside], atol=2e-3 * max(1, abs(offset), abs(slope)) ** 0.9
-    )
+    np.testing.assert_allclose(out[inside, 0], expected[inside], atol=2e-3 * max(1, abs(offset), abs(slope)) ** 0.9)
 
 
 def test_resample__leaves_equal_repetition_times_alone():

@@ -69,9 +69,7 @@ def identification(first: ArrayLike, second: ArrayLike, metric: Metric = "correl
     """
     a, b = _matrix(first, "first"), _matrix(second, "second")
     if a.shape != b.shape or len(a) < 2:
-        raise ValueError(
-            f"identification needs two sets of at least 2 rows alike, got {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"identification needs two sets of at least 2 rows alike, got {a.shape} and {b.shape}")
     if metric == "correlation":
         a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
     similarity = _unit(a, "first") @ _unit(b, "second").T
@@ -151,7 +149,5 @@ def _matrix(x: ArrayLike, name: str) -> NDArray[np.float64]:
 def _unit(x: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     norm = np.linalg.norm(x, axis=1, keepdims=True)
     if (norm == 0).any():
-        raise ValueError(
-            f"row {int(np.flatnonzero(norm == 0)[0])} of {name} has no direction (zero or constant)"
-        )
+        raise ValueError(f"row {int(np.flatnonzero(norm == 0)[0])} of {name} has no direction (zero or constant)")
     return np.asarray(x / norm, dtype=np.float64)

@@ -104,4 +104,3 @@ def embedding_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, V
         VersionedTable(warehouse, KIND, name, EmbeddingsError),
         VersionedTable(warehouse, QUARANTINE_KIND, name, EmbeddingsError),
     )
-

@@ -85,8 +85,15 @@ def publish_gradient(
     digest = hashlib.sha256(data).hexdigest()
     uri = warehouse.location(KIND, name)
     manifest = Manifest.create(
-        kind=KIND, name=name, version=VERSION, config=config, config_hash=digest_json(identity), parents=parents,
-        rows=len(roi_names), digest=digest, mlflow_run_id=mlflow_run_id,
+        kind=KIND,
+        name=name,
+        version=VERSION,
+        config=config,
+        config_hash=digest_json(identity),
+        parents=parents,
+        rows=len(roi_names),
+        digest=digest,
+        mlflow_run_id=mlflow_run_id,
         content={"atlas": atlas, "n_components": values.shape[1], "identity": identity},
     )
     publish_bytes(f"{uri}/gradient.csv", data)
@@ -106,8 +113,9 @@ def open_gradient(pointer: str, warehouse: str) -> Gradient:
     if "/" not in uri:
         uri = Warehouse.at(warehouse).location(KIND, uri)
     if not exists(f"{uri}/manifest.json") or version not in (None, VERSION):
-        raise GradientError(f"gradient: no gradient {pointer!r} ({uri}/manifest.json is missing); make it with "
-                            "jobs/gradients.py")
+        raise GradientError(
+            f"gradient: no gradient {pointer!r} ({uri}/manifest.json is missing); make it with jobs/gradients.py"
+        )
     try:
         manifest = Manifest.from_json(read_bytes(f"{uri}/manifest.json"), where=uri)
     except ArtifactError as error:

@@ -58,9 +58,7 @@ class Manifest(pydantic.BaseModel):
     def create(cls, **values: Any) -> "Manifest":
         """Fill in what the machine knows: package version, git SHA, time (UTC)."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return cls(
-            git_sha=git_sha(), package_version=boldstream.__version__, created_at=now, **values
-        )
+        return cls(git_sha=git_sha(), package_version=boldstream.__version__, created_at=now, **values)
 
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> "Manifest":
@@ -99,11 +97,16 @@ def git_sha() -> str | None:
     try:
         described = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=False,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
         tracked = subprocess.run(
             ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name],
-            capture_output=True, timeout=10, check=False,
+            capture_output=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -59,7 +59,10 @@ class Receipts:
         if self.reasons:
             logger.warning(
                 "%s: %d in quarantine (%s), listed in %s",
-                self.progress.job, self.reasons.total(), self.summary, self.quarantine.uri,
+                self.progress.job,
+                self.reasons.total(),
+                self.summary,
+                self.quarantine.uri,
             )
 
     def _commit(self, receipts: list[dict[str, Any]]) -> None:

@@ -48,14 +48,18 @@ class VersionedTable:
         Error class for a table that is not there or not whole.
     """
 
-    def __init__(
-        self, warehouse: Warehouse, kind: str, name: str, error: type[ArtifactError] = ArtifactError
-    ) -> None:
+    def __init__(self, warehouse: Warehouse, kind: str, name: str, error: type[ArtifactError] = ArtifactError) -> None:
         self.warehouse, self.kind, self.name, self.error = warehouse, kind, name, error
 
     @classmethod
     def locate(
-        cls, pointer: str, kind: str, warehouse: str, *, field: str, error: type[ArtifactError] = ArtifactError
+        cls,
+        pointer: str,
+        kind: str,
+        warehouse: str,
+        *,
+        field: str,
+        error: type[ArtifactError] = ArtifactError,
     ) -> tuple["VersionedTable", str | None]:
         """Return the table that ``name``, ``name@version`` or ``<warehouse>/<kind>/name@version`` points to.
 
@@ -160,8 +164,15 @@ class VersionedTable:
             raise self.error(f"{self.name!r} has no rows, so there is nothing to publish")
         version = str(max((int(found) for found in self.versions), default=0) + 1)
         manifest = Manifest.create(
-            kind=self.kind, name=self.name, version=version, config=config, config_hash=config_hash,
-            parents=list(parents), rows=rows, digest=digest, mlflow_run_id=mlflow_run_id,
+            kind=self.kind,
+            name=self.name,
+            version=version,
+            config=config,
+            config_hash=config_hash,
+            parents=list(parents),
+            rows=rows,
+            digest=digest,
+            mlflow_run_id=mlflow_run_id,
             content={**content, "iceberg_snapshot": str(snapshot.snapshot_id)},
         )
         publish_bytes(self._manifest_uri(version), manifest.model_dump_json(indent=1).encode())

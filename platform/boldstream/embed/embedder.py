@@ -71,8 +71,9 @@ class BrainEncoder:
     """
 
     def __init__(self, task: EmbedTask) -> None:
-        import ray
         import torch
+
+        import ray
 
         self.task = task
         if task.device == "cpu":
@@ -120,8 +121,11 @@ def embed_rows(batch: pa.Table, encoder: WindowEncoder, task: EmbedTask) -> list
             row |= {"reason": "non_finite_vector", "message": "the encoder gave NaN or infinite values"}
             continue
         row |= {
-            "status": "padded" if windows.padded else "ok", "n_windows": len(windows.values), "embedding": vector,
-            "roi_latents": latents, "vector_sha256": hashlib.sha256(vector.tobytes()).hexdigest(),
+            "status": "padded" if windows.padded else "ok",
+            "n_windows": len(windows.values),
+            "embedding": vector,
+            "roi_latents": latents,
+            "vector_sha256": hashlib.sha256(vector.tobytes()).hexdigest(),
         }
     return rows
 
@@ -156,14 +160,22 @@ def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
     """Write a block's vectors and refusals as Parquet shards; return the receipt for the driver."""
     refused = batch.filter(batch["reason"].is_valid())
     good = batch.filter(batch["reason"].is_null()).select(task.schema.names).cast(task.schema)
-    receipt: dict[str, Any] = {"shard": "", "quarantine": "", "rows": good.num_rows, "quarantined": refused.num_rows}
+    receipt: dict[str, Any] = {
+        "shard": "",
+        "quarantine": "",
+        "rows": good.num_rows,
+        "quarantined": refused.num_rows,
+    }
     if good.num_rows:
         name = shard_name(good["row_key"].to_pylist(), task.identity)
         receipt["shard"] = write_shard(task.table_uri, name, good)
     if refused.num_rows:
         columns = {
-            "scan_key": refused["row_key"], "room": ["embed"] * refused.num_rows, "reason": refused["reason"],
-            "message": refused["message"], "source_uri": refused["source_uri"],
+            "scan_key": refused["row_key"],
+            "room": ["embed"] * refused.num_rows,
+            "reason": refused["reason"],
+            "message": refused["message"],
+            "source_uri": refused["source_uri"],
             "source_sha256": refused["source_sha256"],
         }
         name = shard_name(refused["row_key"].to_pylist(), task.identity)

@@ -21,8 +21,9 @@ from boldstream.errors import ConfigError, EmbeddingsError
 from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.progress import Progress
 from boldstream.refs import EmbeddingTableRef, ModelRef
+from boldstream.registry import download_model, resolve_model
 from boldstream.storage import Warehouse
-from boldstream.tracking import JobRun, download_model, job_run, resolve_model
+from boldstream.tracking import JobRun, job_run
 
 NOT_CARRIED = frozenset({"timeseries", "row_digest"})
 
@@ -66,8 +67,12 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         if precision == "auto":
             precision = "bfloat16" if device == "cuda" else "float32"
         identity = {
-            "cohort": cohort.ref.uri, "model": model.pointer, "model_digest": model.digest,
-            "strategy": strategy.model_dump(mode="json"), "parts": config.parts, "precision": precision,
+            "cohort": cohort.ref.uri,
+            "model": model.pointer,
+            "model_digest": model.digest,
+            "strategy": strategy.model_dump(mode="json"),
+            "parts": config.parts,
+            "precision": precision,
         }
         table, quarantine = embedding_tables(Warehouse.at(config.warehouse), config.output)
         schema = embedding_schema(_carried(cohort))
@@ -75,9 +80,18 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         quarantine.begin(QUARANTINE_SCHEMA, identity)
         done = _keys(table, "row_key") | _keys(quarantine, "scan_key")
         task = EmbedTask(
-            strategy=strategy, parts=config.parts, batch_size=config.batch_size, actors=config.actors,
-            device=device, precision=precision, done=frozenset(done), stamp=_stamp(strategy, model, cohort),
-            schema=schema, table_uri=table.uri, quarantine_uri=quarantine.uri, identity=digest_json(identity),
+            strategy=strategy,
+            parts=config.parts,
+            batch_size=config.batch_size,
+            actors=config.actors,
+            device=device,
+            precision=precision,
+            done=frozenset(done),
+            stamp=_stamp(strategy, model, cohort),
+            schema=schema,
+            table_uri=table.uri,
+            quarantine_uri=quarantine.uri,
+            identity=digest_json(identity),
             model_files=ray.put({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}),
         )
         _embed(cohort, task, table, quarantine, run)
@@ -93,8 +107,10 @@ def check_fit(cohort: Cohort, model: ModelRef, description: dict[str, Any], stra
     """
     theirs = Atlas(name=description["atlas"], roi_names=tuple(description["roi_names"]))
     check_same(
-        Atlas(name=cohort.atlas, roi_names=cohort.roi_names), theirs,
-        where=f"cohort {cohort.label!r}", other=f"model {model.pointer!r}",
+        Atlas(name=cohort.atlas, roi_names=cohort.roi_names),
+        theirs,
+        where=f"cohort {cohort.label!r}",
+        other=f"model {model.pointer!r}",
     )
     length = description["sizes"]["n_timepoints"]
     if strategy.window.length != length:
@@ -122,8 +138,11 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _stamp(strategy: Strategy, model: ModelRef, cohort: Cohort) -> dict[str, str]:
     return {
-        "strategy_id": strategy.id, "model_version": model.pointer, "model_digest": model.digest,
-        "cohort_version": cohort.ref.pointer, "cohort_digest": cohort.ref.digest,
+        "strategy_id": strategy.id,
+        "model_version": model.pointer,
+        "model_digest": model.digest,
+        "cohort_version": cohort.ref.pointer,
+        "cohort_digest": cohort.ref.digest,
     }
 
 
@@ -131,9 +150,7 @@ def _keys(table: VersionedTable, column: str) -> set[str]:
     return set(table.column([column])[column].to_pylist())
 
 
-def _embed(
-    cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun
-) -> None:
+def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun) -> None:
     """Stream the files that hold scans without a vector through the actors, and commit the shards as they come."""
     import ray.data
 
@@ -141,7 +158,12 @@ def _embed(
     total = cohort.manifest.rows * task.parts
     logger.info(
         "embed: %d of %d vectors to make from cohort %s with %s on %d %s actor(s)",
-        n_left, total, cohort.label, task.stamp["model_version"], task.actors, task.device,
+        n_left,
+        total,
+        cohort.label,
+        task.stamp["model_version"],
+        task.actors,
+        task.device,
     )
     if not files:
         return
@@ -149,8 +171,11 @@ def _embed(
     receipts = (
         cohort.read(columns, files)
         .map_batches(
-            BrainEncoder, fn_constructor_args=(task,), batch_format="pyarrow",
-            batch_size=task.batch_size, compute=ray.data.ActorPoolStrategy(size=task.actors),
+            BrainEncoder,
+            fn_constructor_args=(task,),
+            batch_format="pyarrow",
+            batch_size=task.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=task.actors),
             num_gpus=1 if task.device == "cuda" else 0,
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
@@ -168,9 +193,7 @@ def _files_left(cohort: Cohort, task: EmbedTask) -> tuple[list[Any], int]:
     """Return the cohort files with scans that have no vector yet, and how many vectors those lack."""
     found, missing = [], 0
     for file, keys in cohort.keys_by_file():
-        lacking = sum(
-            row_key(key, part, task.parts) not in task.done for key in keys for part in range(task.parts)
-        )
+        lacking = sum(row_key(key, part, task.parts) not in task.done for key in keys for part in range(task.parts))
         if lacking:
             found.append(file)
             missing += lacking
@@ -200,11 +223,15 @@ def _publish(
     manifest: Manifest | None = table.manifest() if table.versions else None
     if manifest is None or manifest.digest != digest:
         manifest = table.publish(
-            config=config.model_dump(mode="json"), config_hash=digest_json(identity),
-            parents=[Parent.of(cohort.ref), Parent.of(model)], rows=len(keys), digest=digest,
+            config=config.model_dump(mode="json"),
+            config_hash=digest_json(identity),
+            parents=[Parent.of(cohort.ref), Parent.of(model)],
+            rows=len(keys),
+            digest=digest,
             mlflow_run_id=run.run_id,
             content={
-                **identity, "quarantined": len(refused),
+                **identity,
+                "quarantined": len(refused),
                 "pending": Strategy.model_validate(identity["strategy"]).pending(),
             },
         )

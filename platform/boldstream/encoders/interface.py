@@ -70,9 +70,7 @@ class WindowEncoder(Protocol):
         """
 
 
-def load_encoder(
-    folder: str | Path, *, device: str = "cpu", precision: Precision = "float32"
-) -> WindowEncoder:
+def load_encoder(folder: str | Path, *, device: str = "cpu", precision: Precision = "float32") -> WindowEncoder:
     """Load a model folder of any known family, strictly.
 
     Parameters

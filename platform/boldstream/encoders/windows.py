@@ -88,9 +88,7 @@ def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) ->
         return np.asarray(timeseries, dtype=np.float32)
     ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
     if ratio.numerator == 0:
-        raise ScanError(
-            "t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit"
-        )
+        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
     # float64, because a float32 filter would leave 1e-4 of the regions' (large) offsets behind
     values = np.asarray(timeseries, dtype=np.float64)
     if len(values) < 2:
@@ -140,9 +138,7 @@ def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: Windo
     return Windows(values=stacked, starts=starts, padded=short, n_timepoints=n_timepoints)
 
 
-def sample_window(
-    timeseries: NDArray[np.float32], length: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
+def sample_window(timeseries: NDArray[np.float32], length: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Cut one window at a start drawn uniformly, as pretraining does at every visit of a scan.
 
     Parameters
@@ -168,8 +164,7 @@ def sample_window(
     if spare < 0:
         raise ScanError(
             "shorter_than_window",
-            f"{len(timeseries)} timepoints, a window has {length}; "
-            "leave the scan out or train with shorter windows",
+            f"{len(timeseries)} timepoints, a window has {length}; leave the scan out or train with shorter windows",
         )
     start = int(rng.integers(0, spare, endpoint=True))
     return timeseries[start : start + length]

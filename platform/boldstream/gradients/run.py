@@ -46,8 +46,14 @@ def fit_gradient(config: GradientConfig) -> GradientRef:
         connectivity = mean_connectivity(cohort, run)
         values = diffusion_gradient(connectivity, config.n_components, config.alpha)
         ref, manifest = publish_gradient(
-            warehouse, config.output, values, atlas=cohort.atlas, roi_names=cohort.roi_names,
-            config=config.model_dump(mode="json"), identity=identity, parents=[Parent.of(cohort.ref)],
+            warehouse,
+            config.output,
+            values,
+            atlas=cohort.atlas,
+            roi_names=cohort.roi_names,
+            config=config.model_dump(mode="json"),
+            identity=identity,
+            parents=[Parent.of(cohort.ref)],
             mlflow_run_id=run.run_id,
         )
         run.log_output(ref, manifest)
@@ -79,6 +85,4 @@ def connectivity_of_block(batch: pa.Table) -> pa.Table:
     total = MeanConnectivity(batch["n_rois"][0].as_py())
     for timeseries in iter_timeseries(batch):
         total.add(functional_connectivity(timeseries))
-    return pa.table(
-        {"z_sum": [total.z_sum.ravel()], "count": [total.count.ravel()], "n_scans": [batch.num_rows]}
-    )
+    return pa.table({"z_sum": [total.z_sum.ravel()], "count": [total.count.ravel()], "n_scans": [batch.num_rows]})

@@ -61,7 +61,7 @@ class IngestConfig(Config):
     t_r: float | None = None
     """Repetition time of all scans, in seconds, unless the table or `t_r_by_site` says otherwise."""
 
-    t_r_by_site: dict[str, float] = {}
+    t_r_by_site: dict[str, float] = pydantic.Field(default={})
     """Repetition times of single sites, in seconds."""
 
     orientation: Orientation = "timepoints_first"
@@ -96,7 +96,10 @@ class IngestConfig(Config):
             raise ValueError(f"files: {self.files!r} has no field {{{join}}}, which names the subject of a scan")
         if self.files.endswith(".mat") and self.mat_key is None:
             raise ValueError("mat_key: name the variable to read from the .mat files")
-        for where, t_r in {"t_r": self.t_r, **{f"t_r_by_site.{k}": v for k, v in self.t_r_by_site.items()}}.items():
+        for where, t_r in {
+            "t_r": self.t_r,
+            **{f"t_r_by_site.{k}": v for k, v in self.t_r_by_site.items()},
+        }.items():
             check_t_r(t_r, where)
         return self
 

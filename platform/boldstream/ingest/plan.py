@@ -64,7 +64,10 @@ def plan_scans(config: IngestConfig) -> tuple[list[ScanPlan], dict[str, pa.DataT
         values["subject"] = _bare(str(values["subject"] or key))
         problem = None
         if config.participants and row is None:
-            problem = ("no_participants_row", f"{config.participants_key} {key!r} is not in {config.participants}")
+            problem = (
+                "no_participants_row",
+                f"{config.participants_key} {key!r} is not in {config.participants}",
+            )
         else:
             values["t_r"] = _t_r_of(values, config)
         for name in ("subject", "session", "task", "run"):
@@ -137,7 +140,9 @@ def read_participants(config: IngestConfig) -> Participants:
     where = str(config.participants)
     try:
         data = read_bytes(where)
-        frame = pd.read_csv(BytesIO(data), sep="," if where.endswith(".csv") else "\t", dtype=str, keep_default_na=False)
+        frame = pd.read_csv(
+            BytesIO(data), sep="," if where.endswith(".csv") else "\t", dtype=str, keep_default_na=False
+        )
     except StorageError as error:
         raise SourceError(f"participants: {error}") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -150,7 +155,9 @@ def read_participants(config: IngestConfig) -> Participants:
                 "one under columns, or leave it empty"
             )
     frame = frame.rename(columns={theirs: ours for ours, theirs in known.items()})
-    keys = frame["participant_id" if config.participants_key == "participant_id" else config.participants_key].map(_bare)
+    keys = frame["participant_id" if config.participants_key == "participant_id" else config.participants_key].map(
+        _bare
+    )
     if doubled := [key for key, count in Counter(keys).items() if count > 1]:
         raise SourceError(f"participants: {where} has more than one row for {config.participants_key} {doubled[0]!r}")
     return _typed(frame, list(keys), where, set(known))
@@ -178,9 +185,7 @@ def _typed(frame: pd.DataFrame, keys: list[str], where: str, known: set[str]) ->
     return Participants(rows, phenotypes)
 
 
-def _refuse_text(
-    name: str, texts: list[str | None], numbers: list[float | None], keys: list[str], where: str
-) -> None:
+def _refuse_text(name: str, texts: list[str | None], numbers: list[float | None], keys: list[str], where: str) -> None:
     """Refuse text, and impossible repetition times, in a column that must hold numbers."""
     for key, text, number in zip(keys, texts, numbers, strict=True):
         if text is not None and number is None:

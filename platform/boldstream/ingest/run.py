@@ -101,8 +101,12 @@ def _publish(
     if manifest is None or manifest.digest != digest:
         reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
         manifest = cohort.publish(
-            config=config.model_dump(mode="json"), config_hash=config.config_hash(), parents=[],
-            rows=rows.num_rows, digest=digest, mlflow_run_id=run.run_id,
+            config=config.model_dump(mode="json"),
+            config_hash=config.config_hash(),
+            parents=[],
+            rows=rows.num_rows,
+            digest=digest,
+            mlflow_run_id=run.run_id,
             content={"atlas": atlas, "roi_names": list(roi_names), "quarantined": dict(reasons)},
         )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)

@@ -45,7 +45,8 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
     The receipt names the written files (empty where there is none) and counts rows and quarantine reasons.
     """
     plans = [ScanPlan(**values) for values in json.loads(row["scans"])]
-    good, bad = [], []
+    good: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
     for plan in plans:
         source_sha256 = None
         try:
@@ -59,8 +60,14 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
             good.append(_cohort_row(plan, data, source_sha256, task))
         except ScanError as error:
             bad.append(
-                {"scan_key": plan.scan_key, "room": "ingest", "reason": error.reason, "message": error.message,
-                 "source_uri": plan.source_uri, "source_sha256": source_sha256}
+                {
+                    "scan_key": plan.scan_key,
+                    "room": "ingest",
+                    "reason": error.reason,
+                    "message": error.message,
+                    "source_uri": plan.source_uri,
+                    "source_sha256": source_sha256,
+                }
             )
     identity = task.config.config_hash()
     receipt: dict[str, Any] = {"shard": "", "quarantine": "", "rows": len(good), "quarantined": len(bad)}

@@ -177,9 +177,7 @@ def _names(rows: list[list[str]], path: Path) -> list[str]:
     """Return the last column, after a look at the indices if there are any."""
     widths = {len(row) for row in rows}
     if not widths <= {1} and not widths <= {2}:
-        raise AtlasError(
-            f"{path}: lines have {sorted(widths)} columns; give a name, or an index and a name, a line"
-        )
+        raise AtlasError(f"{path}: lines have {sorted(widths)} columns; give a name, or an index and a name, a line")
     if widths == {2}:
         indices = [row[0] for row in rows]
         counts = [[str(i) for i in range(first, first + len(rows))] for first in (0, 1)]

@@ -38,9 +38,7 @@ def functional_connectivity(timeseries: NDArray[np.floating]) -> NDArray[np.floa
     if x.ndim != 2 or len(x) < 2:
         raise GradientError(f"connectivity needs (n_timepoints >= 2, n_rois), got shape {x.shape}")
     if not np.isfinite(x).all():
-        raise GradientError(
-            f"timeseries holds {int((~np.isfinite(x)).sum())} values that are NaN or infinite"
-        )
+        raise GradientError(f"timeseries holds {int((~np.isfinite(x)).sum())} values that are NaN or infinite")
     centred = x - x.mean(axis=0)
     norm = np.sqrt(np.square(centred).sum(axis=0))
     flat = norm <= FLAT * np.sqrt(len(x)) * np.abs(x).max(axis=0)
@@ -152,14 +150,10 @@ def diffusion_gradient(
     weight = affinity * np.outer(degree, degree)
     root = np.sqrt(weight.sum(axis=1))
     n = len(fc)
-    values, vectors = linalg.eigh(
-        weight / np.outer(root, root), subset_by_index=(n - n_components - 1, n - 1)
-    )
+    values, vectors = linalg.eigh(weight / np.outer(root, root), subset_by_index=(n - n_components - 1, n - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[1] >= 1.0 - 1e-12:
-        raise GradientError(
-            "connectivity falls into parts that have nothing to do with each other; check the atlas"
-        )
+        raise GradientError("connectivity falls into parts that have nothing to do with each other; check the atlas")
     # D_W^-1/2 u are M's eigenvectors; the first is constant up to its scale, 1 / root
     relative = vectors[:, 1:] / vectors[:, [0]]
     scaled = relative * (values[1:] / (1.0 - values[1:]))
@@ -177,20 +171,14 @@ def _check_connectivity(fc: NDArray[np.float64], n_components: int) -> None:
         )
     _check_finite(fc)
     if not np.allclose(fc, fc.T, atol=1e-8):
-        raise GradientError(
-            f"connectivity is not symmetric (differences up to {np.abs(fc - fc.T).max():.3g})"
-        )
+        raise GradientError(f"connectivity is not symmetric (differences up to {np.abs(fc - fc.T).max():.3g})")
     alone = np.flatnonzero(~fc.any(axis=1))
     if len(alone):
         named = ", ".join(map(str, alone[:5]))
-        raise GradientError(
-            f"{len(alone)} regions (indices {named}) have no connectivity; leave them out or add scans"
-        )
+        raise GradientError(f"{len(alone)} regions (indices {named}) have no connectivity; leave them out or add scans")
 
 
 def _check_finite(fc: NDArray[np.float64]) -> None:
     bad = int((~np.isfinite(fc)).sum())
     if bad:
-        raise GradientError(
-            f"connectivity holds {bad} values that are NaN or infinite; check the scans behind it"
-        )
+        raise GradientError(f"connectivity holds {bad} values that are NaN or infinite; check the scans behind it")

@@ -65,15 +65,11 @@ def read_timeseries(
         elif name.endswith(".mat"):
             values, header = _read_mat(data, mat_key), None
         else:
-            values, header = _read_text(
-                data, r"\s+" if name.endswith(".1D") else "," if ".csv" in name else "\t"
-            )
+            values, header = _read_text(data, r"\s+" if name.endswith(".1D") else "," if ".csv" in name else "\t")
     except (EOFError, OSError, zlib.error, struct.error, ValueError, TypeError, MatReadError) as error:
         raise ScanError("unreadable", f"{_first_line(error)}") from None
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        raise ScanError(
-            "unreadable", f"holds {values.dtype} of shape {values.shape}, not a table of real numbers"
-        )
+        raise ScanError("unreadable", f"holds {values.dtype} of shape {values.shape}, not a table of real numbers")
     if orientation == "rois_first":
         values, header = values.T, None
     with np.errstate(over="ignore"):
@@ -101,10 +97,7 @@ def _read_text(data: bytes, separator: str) -> tuple[NDArray[np.float64], tuple[
     """Return the numbers of a text table, and its header line if there is one."""
     text = data.decode("utf-8-sig")
     first, _, rest = text.partition("\n")
-    fields = [
-        field.strip().lstrip("#")
-        for field in (first.split() if separator == r"\s+" else first.split(separator))
-    ]
+    fields = [field.strip().lstrip("#") for field in (first.split() if separator == r"\s+" else first.split(separator))]
     # PCP's 1D files begin with `#1 #2 …`: numbers to the eye, but a header.
     header = tuple(fields) if first.lstrip().startswith("#") or not all(map(_is_number, fields)) else None
     body = rest if header else text
@@ -115,7 +108,7 @@ def _read_text(data: bytes, separator: str) -> tuple[NDArray[np.float64], tuple[
             row = int(np.flatnonzero(numbers.isna() & frame[column].notna())[0])
             line = row + (2 if header else 1)
             raise ValueError(
-                f"text {frame[column].iloc[row]!r} among the numbers (line {line}, column {column + 1})"
+                f"text {frame[column].iloc[row]!r} among the numbers (line {line}, column {int(column) + 1})"
             )
     return frame.to_numpy(dtype=np.float64), header
 
@@ -152,17 +145,11 @@ def judge_series(
     """
     n_timepoints, n_rois = series.values.shape
     if n_rois != len(roi_names):
-        hint = (
-            "; the file has the atlas's count in its rows: set orientation"
-            if n_timepoints == len(roi_names)
-            else ""
-        )
+        hint = "; the file has the atlas's count in its rows: set orientation" if n_timepoints == len(roi_names) else ""
         raise ScanError("wrong_roi_count", f"has {n_rois} regions, the atlas {len(roi_names)}{hint}")
     _judge_header(series.column_names, roi_names)
     if n_timepoints < min_timepoints:
-        raise ScanError(
-            "too_short", f"has {n_timepoints} timepoints, fewer than min_timepoints={min_timepoints}"
-        )
+        raise ScanError("too_short", f"has {n_timepoints} timepoints, fewer than min_timepoints={min_timepoints}")
     finite = np.isfinite(series.values)
     if not finite.all():
         where = np.argwhere(~finite)

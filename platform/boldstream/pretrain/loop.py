@@ -54,7 +54,11 @@ def train(
     for step in range(1, config.steps + 1):
         windows = next(batches)
         lr = learning_rate(
-            step, total=config.steps, warmup=optim.warmup_steps, start=optim.start_lr, peak=optim.lr,
+            step,
+            total=config.steps,
+            warmup=optim.warmup_steps,
+            start=optim.start_lr,
+            peak=optim.lr,
             final=optim.final_lr,
         )
         decay = weight_decay(step, total=config.steps, start=optim.weight_decay, final=optim.final_weight_decay)
@@ -78,7 +82,14 @@ def train(
         rate = n_windows / (time.monotonic() - started)
         on_step(
             step,
-            {"loss": value, "lr": lr, "weight_decay": decay, "ema": ema, "grad_norm": norm, "windows_per_s": rate},
+            {
+                "loss": value,
+                "lr": lr,
+                "weight_decay": decay,
+                "ema": ema,
+                "grad_norm": norm,
+                "windows_per_s": rate,
+            },
         )
 
 

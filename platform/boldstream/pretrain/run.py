@@ -23,7 +23,8 @@ from boldstream.pretrain.config import PretrainConfig
 from boldstream.pretrain.loop import train
 from boldstream.pretrain.windows import scan_statistics, training_windows
 from boldstream.refs import ModelRef
-from boldstream.tracking import JobRun, find_model, job_run, register_model, set_alias
+from boldstream.registry import find_model, register_model, set_alias
+from boldstream.tracking import JobRun, job_run
 
 SAY_EVERY_S = 5.0
 
@@ -33,9 +34,9 @@ logger = logging.getLogger(__name__)
 def pretrain(config: PretrainConfig) -> ModelRef:
     """Pretrain Brain-JEPA on a cohort and register the model version.
 
-    The same configuration, cohort and gradient again give the version that is there already. The version's folder holds the weights of the three networks, the gradient and the scaling statistics, so it
+    The version's folder holds the weights of the three networks, the gradient and the scaling statistics, so it
     embeds other cohorts of the same atlas by itself. One worker trains; scans shorter than a window are left out
-    and counted.
+    and counted. The same configuration, cohort and gradient again give the version that is there already.
 
     Raises
     ------
@@ -49,8 +50,10 @@ def pretrain(config: PretrainConfig) -> ModelRef:
     cohort = open_cohort(config.cohort, config.warehouse)
     gradient = open_gradient(config.gradient, config.warehouse)
     check_same(
-        Atlas(name=gradient.atlas, roi_names=gradient.roi_names), Atlas(name=cohort.atlas, roi_names=cohort.roi_names),
-        where=f"gradient {gradient.manifest.name!r}", other=f"cohort {cohort.label!r}",
+        Atlas(name=gradient.atlas, roi_names=gradient.roi_names),
+        Atlas(name=cohort.atlas, roi_names=cohort.roi_names),
+        where=f"gradient {gradient.manifest.name!r}",
+        other=f"cohort {cohort.label!r}",
     )
     with job_run("pretrain", config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
@@ -62,7 +65,10 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         connect(config.cluster)
         scaler, n_used = _fit_scaling(cohort, config, run)
         sizes = BrainJEPAConfig.sized(
-            config.size, len(cohort.roi_names), n_timepoints=config.n_timepoints, patch_size=config.patch_size,
+            config.size,
+            len(cohort.roi_names),
+            n_timepoints=config.n_timepoints,
+            patch_size=config.patch_size,
             gradient_dims=gradient.values.shape[1],
         )
         torch.manual_seed(config.seed)
@@ -93,7 +99,11 @@ class StepLog:
             left = (self.config.steps - step) * self.config.optim.batch_size / metrics["windows_per_s"]
             logger.info(
                 "pretrain: step %d/%d, loss %.4f, %.1f windows/s, %.0f s left",
-                step, self.config.steps, metrics["loss"], metrics["windows_per_s"], left,
+                step,
+                self.config.steps,
+                metrics["loss"],
+                metrics["windows_per_s"],
+                left,
             )
 
 
@@ -124,25 +134,41 @@ def _register(
 ) -> ModelRef:
     """Write the model folder and register it."""
     provenance = {
-        "cohort": cohort.ref.pointer, "cohort_digest": cohort.ref.digest, "gradient": gradient.ref.pointer,
-        "gradient_digest": gradient.ref.digest, "config": config.identity(), "config_hash": config.config_hash(),
+        "cohort": cohort.ref.pointer,
+        "cohort_digest": cohort.ref.digest,
+        "gradient": gradient.ref.pointer,
+        "gradient_digest": gradient.ref.digest,
+        "config": config.identity(),
+        "config_hash": config.config_hash(),
         "mlflow_run_id": run.run_id,
     }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         save_model(
-            folder, config=sizes, atlas=cohort.atlas, roi_names=cohort.roi_names,
-            gradient=gradient.values.astype(np.float32), scaler=scaler,
+            folder,
+            config=sizes,
+            atlas=cohort.atlas,
+            roi_names=cohort.roi_names,
+            gradient=gradient.values.astype(np.float32),
+            scaler=scaler,
             networks={
-                "encoder": model.encoder, "predictor": model.predictor, "target_encoder": model.target_encoder
+                "encoder": model.encoder,
+                "predictor": model.predictor,
+                "target_encoder": model.target_encoder,
             },
             provenance=provenance,
         )
         ref = register_model(
-            folder, name=config.output, run_identity=run_identity, run=run,
+            folder,
+            name=config.output,
+            run_identity=run_identity,
+            run=run,
             tags={
-                "family": "brainjepa", "atlas": cohort.atlas, "trained_steps": str(config.steps),
-                "cohort": cohort.ref.pointer, "cohort_digest": cohort.ref.digest,
+                "family": "brainjepa",
+                "atlas": cohort.atlas,
+                "trained_steps": str(config.steps),
+                "cohort": cohort.ref.pointer,
+                "cohort_digest": cohort.ref.digest,
             },
             params={"size": config.size, "steps": str(config.steps), "scaling": config.scaling},
         )

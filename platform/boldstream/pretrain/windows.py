@@ -45,7 +45,9 @@ def training_windows(cohort: Cohort, config: PretrainConfig) -> Iterator[NDArray
         dataset.context.execution_options.preserve_order = True
         given = 0
         for batch in dataset.iter_batches(
-            batch_size=batch_size, batch_format="numpy", local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
+            batch_size=batch_size,
+            batch_format="numpy",
+            local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
             local_shuffle_seed=config.seed + epoch,
         ):
             if len(batch["window"]) == batch_size or given == 0:
@@ -96,7 +98,11 @@ def _statistics(batch: pa.Table, *, config: PretrainConfig) -> pa.Table:
             n_timepoints = 0 if t_r is None else len(resample(timeseries[:, :1], t_r, config.target_t_r))
         values = timeseries.astype(np.float64)
         rows.append(
-            {"scan_key": key, "usable": n_timepoints >= config.n_timepoints,
-             "mean": values.mean(axis=0), "std": values.std(axis=0)}
+            {
+                "scan_key": key,
+                "usable": n_timepoints >= config.n_timepoints,
+                "mean": values.mean(axis=0),
+                "std": values.std(axis=0),
+            }
         )
     return pa.Table.from_pylist(rows)

@@ -45,14 +45,10 @@ def compare(path: Path, case: Mapping[str, Any]) -> list[Row]:
     """
     weights = path.with_suffix(".safetensors")
     tensors = read_state(weights)
-    expected = {
-        name.removeprefix("expected."): tensors.pop(name) for name in sorted(tensors) if _is_expected(name)
-    }
+    expected = {name.removeprefix("expected."): tensors.pop(name) for name in sorted(tensors) if _is_expected(name)}
     given = {name: tensors.pop(name) for name in GIVEN if name in tensors}
     sizes = {name: require(case, name, path) for name in SIZES}
-    config = BrainJEPAConfig.from_mapping(
-        {**sizes, "n_timepoints": require(case, "n_frames", path)}, where=str(path)
-    )
+    config = BrainJEPAConfig.from_mapping({**sizes, "n_timepoints": require(case, "n_frames", path)}, where=str(path))
     if not expected:
         raise ModelError(f"{weights}: holds no expected.* tensor, so there is nothing to compare")
     states = split_networks(tensors, str(weights))
@@ -69,9 +65,7 @@ def compare(path: Path, case: Mapping[str, Any]) -> list[Row]:
         _need(name, states, str(weights))
         with torch.inference_mode():
             ours = compute[name]()
-        rows.append(
-            (f"expected.{name}", "float32", largest_difference(ours, wanted, f"{weights}: expected.{name}"))
-        )
+        rows.append((f"expected.{name}", "float32", largest_difference(ours, wanted, f"{weights}: expected.{name}")))
     return rows
 
 
@@ -121,9 +115,7 @@ def check_indices(
             raise ModelError(f"{where}: {name} is empty or leaves the {config.n_tokens} tokens")
     batches = {t.shape[0] if t.ndim else 0 for name, t in given.items() if name in ("input", *GIVEN[2:])}
     if len(batches) > 1:
-        raise ModelError(
-            f"{where}: input, context_index and target_index differ in batch size: {sorted(batches)}"
-        )
+        raise ModelError(f"{where}: input, context_index and target_index differ in batch size: {sorted(batches)}")
     context, target = (given[name].long() if name in given else None for name in GIVEN[2:])
     return context, target
 

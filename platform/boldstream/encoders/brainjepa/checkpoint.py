@@ -43,9 +43,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except SafetensorError as error:
-            raise CheckpointError(
-                f"{path}: not a whole safetensors file ({_line(error)}); fetch it again"
-            ) from None
+            raise CheckpointError(f"{path}: not a whole safetensors file ({_line(error)}); fetch it again") from None
     if path.suffix not in PICKLED:
         raise CheckpointError(
             f"{path}: unknown kind of weights file {path.suffix!r}; known: .safetensors, {', '.join(PICKLED)}"
@@ -58,9 +56,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
             f"({_line(error)}); convert it to .safetensors where you trust it"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path}: not a whole PyTorch checkpoint ({_line(error)}); fetch it again"
-        ) from None
+        raise CheckpointError(f"{path}: not a whole PyTorch checkpoint ({_line(error)}); fetch it again") from None
     if not isinstance(state, Mapping):
         raise CheckpointError(f"{path}: holds {type(state).__name__}, not weights by name")
     return dict(state)
@@ -97,9 +93,7 @@ def split_networks(raw: Mapping[str, Any], where: str) -> dict[str, State]:
         for name, tensor in found.items():
             _add(networks.setdefault(network, {}), _bare(name), tensor, f"{where}: {network}")
     if leftover:
-        raise CheckpointError(
-            f"{where}: {_listed(leftover)} belong(s) to none of the networks {', '.join(NETWORKS)}"
-        )
+        raise CheckpointError(f"{where}: {_listed(leftover)} belong(s) to none of the networks {', '.join(NETWORKS)}")
     if not networks:
         raise CheckpointError(f"{where}: holds none of the networks {', '.join(NETWORKS)}")
     return networks

@@ -74,9 +74,7 @@ class BrainJEPAConfig(Config):
     @pydantic.model_validator(mode="after")
     def _fits(self) -> Self:
         if self.n_patches == 0:
-            raise ValueError(
-                f"n_timepoints {self.n_timepoints} holds no whole patch of patch_size {self.patch_size}"
-            )
+            raise ValueError(f"n_timepoints {self.n_timepoints} holds no whole patch of patch_size {self.patch_size}")
         for name in ("embed_dim", "predictor_embed_dim"):
             width = getattr(self, name)
             # half of a position embedding is time, half of that a sine

@@ -160,9 +160,7 @@ def save_model(
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def load_model(
-    folder: str | Path, *, device: str = "cpu", precision: Precision = "float32"
-) -> BrainJEPAWindowEncoder:
+def load_model(folder: str | Path, *, device: str = "cpu", precision: Precision = "float32") -> BrainJEPAWindowEncoder:
     """Load the target encoder of a model folder, strictly.
 
     Raises
@@ -226,8 +224,7 @@ def _check_description(description: dict[str, Any], path: Path) -> dict[str, Any
         raise ModelError(f"{path}: family is {description['family']!r}, not {FAMILY!r}")
     if description.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: format_version is {description.get('format_version')!r}, "
-            f"this boldstream reads {FORMAT_VERSION}"
+            f"{path}: format_version is {description.get('format_version')!r}, this boldstream reads {FORMAT_VERSION}"
         )
     missing, extra = sorted(KEYS - description.keys()), sorted(description.keys() - KEYS)
     if missing or extra:
@@ -248,8 +245,7 @@ def _check_new(folder: Path, networks: Mapping[str, Any]) -> None:
         raise ModelError(f"{folder}: holds a model already; write to a new folder")
     if "target_encoder" not in networks or not set(networks) <= set(NETWORKS):
         raise ModelError(
-            f"networks are {', '.join(NETWORKS)}, target_encoder at least; "
-            f"got {', '.join(networks) or 'none'}"
+            f"networks are {', '.join(NETWORKS)}, target_encoder at least; got {', '.join(networks) or 'none'}"
         )
 
 
@@ -263,7 +259,4 @@ def _check_roi_names(names: list[Any], config: BrainJEPAConfig, where: str) -> t
 
 def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors to contiguous CPU memory: safetensors refuses shared memory."""
-    return {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in tensors.items()
-    }
+    return {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}

@@ -86,18 +86,14 @@ def compare(path: Path, case: Mapping[str, Any]) -> list[Row]:
                 module.gradient = gradient.to(dtype)
         with torch.inference_mode():
             compute = lazy_outputs(jepa, x.to(dtype), context, target)
-            outputs = {
-                name: compute[name]() for name in ("tokens", "subject_mean", "position_embedding", *MASKED)
-            }
+            outputs = {name: compute[name]() for name in ("tokens", "subject_mean", "position_embedding", *MASKED)}
         _check_shapes(outputs, require(case, "shapes", path), path)
         for name in names:
             ours, is_sum = _value(name, outputs, path)
             if is_sum and dtype is torch.float32:
                 continue
             wanted = _numbers(case, name, path)
-            rows.append(
-                (name, str(dtype).removeprefix("torch."), largest_difference(ours, wanted, f"{path}: {name}"))
-            )
+            rows.append((name, str(dtype).removeprefix("torch."), largest_difference(ours, wanted, f"{path}: {name}")))
     return rows
 
 
@@ -160,9 +156,7 @@ def _value(name: str, outputs: Mapping[str, Tensor], path: Path) -> tuple[Tensor
 def _check_shapes(outputs: Mapping[str, Tensor], shapes: Mapping[str, Any], path: Path) -> None:
     for key, name in (("enc", "tokens"), ("ctx", "context_tokens"), ("pred", "predicted")):
         if list(outputs[name].shape) != require(shapes, key, path):
-            raise ModelError(
-                f"{path}: shape of {key} is {list(outputs[name].shape)} here, {shapes[key]} in the case"
-            )
+            raise ModelError(f"{path}: shape of {key} is {list(outputs[name].shape)} here, {shapes[key]} in the case")
 
 
 def _numbers(case: Mapping[str, Any], key: str, path: Path) -> Tensor:

@@ -86,16 +86,12 @@ def sample_masks(
         return scale[0] + (scale[1] - scale[0]) * torch.rand((), generator=generator).item()
 
     n_hidden = _clip(int(n_rois * draw(spec.cross_roi_rois)), 1, n_rois - 1)
-    n_observed = _clip(
-        round(int(n_rois * draw(spec.observation)) * (1 - n_hidden / n_rois)), 1, n_rois - n_hidden
-    )
+    n_observed = _clip(round(int(n_rois * draw(spec.observation)) * (1 - n_hidden / n_rois)), 1, n_rois - n_hidden)
     n_window = _clip(int(n_patches * draw(spec.observation)), 1, n_patches)
     n_run = int(n_patches * draw(spec.cross_roi_patches))
     # the ends that Cross-Time patches come from: three patches each of ten, as in the paper's setting
     end = min(max(math.ceil(n_patches * spec.cross_time_patches[1]) - 1, 0), (n_patches - 1) // 2)
-    sides = [
-        (min(int(n_patches * draw(spec.cross_time_patches)), end), draw(spec.cross_time_rois)) for _ in "rl"
-    ]
+    sides = [(min(int(n_patches * draw(spec.cross_time_patches)), end), draw(spec.cross_time_rois)) for _ in "rl"]
 
     hidden = _choose(torch.ones(batch, n_rois, dtype=torch.bool), n_hidden, generator)
     observed = _choose(~hidden, n_observed, generator)

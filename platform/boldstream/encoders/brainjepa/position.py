@@ -121,13 +121,10 @@ def check_gradient(gradient: Tensor, config: BrainJEPAConfig) -> None:
         return
     if not torch.isfinite(gradient).all():
         raise GradientError(
-            f"gradient holds {int((~torch.isfinite(gradient)).sum())} values that are NaN or infinite; "
-            "compute it again"
+            f"gradient holds {int((~torch.isfinite(gradient)).sum())} values that are NaN or infinite; compute it again"
         )
     if config.n_rois > 1 and bool((gradient == gradient[0]).all()):
-        raise GradientError(
-            "gradient is the same for every region, so regions have no position; compute it again"
-        )
+        raise GradientError("gradient is the same for every region, so regions have no position; compute it again")
 
 
 def _forget_after_loading(module: nn.Module, _: Any) -> None:

@@ -64,8 +64,7 @@ class RoiRobustScaler:
             raise ValueError(f"means and stds are (n_scans, n_rois) both, got {means.shape} and {stds.shape}")
         if len(means) < 4:
             raise TrainingError(
-                f"scaling: robust needs at least 4 scans for its quartiles, got {len(means)}; "
-                "use scaling: zscore"
+                f"scaling: robust needs at least 4 scans for its quartiles, got {len(means)}; use scaling: zscore"
             )
         if not (np.isfinite(means).all() and np.isfinite(stds).all()):
             raise TrainingError("scaling: robust got means or standard deviations that are NaN or infinite")
@@ -92,12 +91,8 @@ class RoiRobustScaler:
         scaler.median_ = np.asarray(median, dtype=np.float64)
         scaler.iqr_ = np.asarray(iqr, dtype=np.float64)
         if scaler.median_.ndim != 1 or scaler.median_.shape != scaler.iqr_.shape:
-            raise ValueError(
-                f"median and iqr are (n_rois,), got {scaler.median_.shape} and {scaler.iqr_.shape}"
-            )
-        if not (
-            np.isfinite(scaler.median_).all() and np.isfinite(scaler.iqr_).all() and (scaler.iqr_ > 0).all()
-        ):
+            raise ValueError(f"median and iqr are (n_rois,), got {scaler.median_.shape} and {scaler.iqr_.shape}")
+        if not (np.isfinite(scaler.median_).all() and np.isfinite(scaler.iqr_).all() and (scaler.iqr_ > 0).all()):
             raise ValueError("median and iqr must be finite, and iqr positive")
         return scaler
 
