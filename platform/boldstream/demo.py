@@ -12,6 +12,7 @@ from pathlib import Path
 from boldstream.cli import DOORS, EXIT_INTERRUPTED, EXIT_USER_ERROR, configure_logging, parse_config
 from boldstream.errors import BoldstreamError, SourceError
 from boldstream.refs import Ref
+from boldstream.tracking import open_experiment
 
 FOLDER = Path("boldstream-demo")
 TRACKING_URI = f"sqlite:///{FOLDER}/mlflow.db"
@@ -101,8 +102,13 @@ def print_summary(refs: list[Ref], seconds: float) -> None:
     print(f"  tables   {refs[4].pointer}\n           {refs[5].pointer}")
     print(f"  report   {FOLDER / 'report' / 'index.html'}")
     print(f"  MLflow   {_short(mlflow)} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}")
-    print("           then open http://127.0.0.1:5000")
+    print(f"           then open {experiment_page()}")
     print(f"To start afresh: rm -r {FOLDER}")
+
+
+def experiment_page() -> str:
+    """Return the address of the experiment in the MLflow UI, in its model-training view (GenAI is its default)."""
+    return f"http://127.0.0.1:5000/#/experiments/{open_experiment()}/runs?workflowType=machine_learning"
 
 
 def _short(path: Path) -> Path:

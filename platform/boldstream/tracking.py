@@ -15,8 +15,8 @@ from boldstream.refs import ModelRef, Ref
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 EXPERIMENT = "boldstream"
-DATASET_DIGEST_LENGTH = 36
-"""MLflow keeps at most so many characters of a dataset's digest; the whole one is in the input's tags."""
+DIGEST_SHOWN = 12
+"""Characters of a digest on MLflow's pages, so that names stay readable; the whole one is in the input's tags."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,20 @@ class JobRun:
         """Set tags of the run."""
         import mlflow
 
-        mlflow.set_tags(dict(tags))
+        for name, value in tags.items():
+            mlflow.MlflowClient().set_tag(self.run_id, name, value)
 
     def log_parent(self, ref: Ref, rows: int | None = None) -> None:
         """Record an artifact version that the run reads: a tag, and a dataset where it is a table."""
         self.set_tags({f"parent.{ref.key}": ref.pointer, f"parent.{ref.key}.digest": ref.digest})
+        self._describe("Reads", ref, rows)
         if not isinstance(ref, ModelRef):
             self._log_dataset(ref, "input", rows)
 
     def log_output(self, ref: Ref, manifest: Manifest | None = None) -> None:
         """Record the artifact version that the run made: tags, and a dataset where it is a table."""
         self.set_tags({f"output.{ref.key}": ref.pointer, f"output.{ref.key}.digest": ref.digest})
+        self._describe("Made", ref, manifest.rows if manifest else None)
         if manifest is not None:
             self._log_dataset(ref, "output", manifest.rows)
 
@@ -58,12 +61,23 @@ class JobRun:
         else:
             mlflow.log_artifact(str(path), folder, run_id=self.run_id)
 
+    def _describe(self, verb: str, ref: Ref, rows: int | None) -> None:
+        """Add a line to the description on the run's page: tags are cut off there, and nobody reads them first."""
+        import mlflow
+
+        note = "mlflow.note.content"
+        before = mlflow.get_run(self.run_id).data.tags.get(note, "")
+        count = f", {rows} rows" if rows is not None else ""
+        self.set_tags(
+            {note: f"{before}- {verb} {ref.key} `{ref.pointer}` (sha256 `{ref.digest[:DIGEST_SHOWN]}`{count})\n"}
+        )
+
     def _log_dataset(self, ref: Ref, direction: str, rows: int | None) -> None:
         import mlflow
         from mlflow.data.meta_dataset import MetaDataset
 
-        name = f"{ref.uri.rpartition('/')[2]}@{ref.version}"
-        dataset = MetaDataset(_source_of(ref.pointer), name=name, digest=ref.digest[:DATASET_DIGEST_LENGTH])
+        name = f"{ref.key} {ref.uri.rpartition('/')[2]}@{ref.version}"
+        dataset = MetaDataset(_source_of(ref.pointer), name=name, digest=ref.digest[:DIGEST_SHOWN])
         tags = {"digest": ref.digest, "uri": ref.pointer} | ({"rows": str(rows)} if rows is not None else {})
         mlflow.log_input(dataset, context=f"{ref.key}-{direction}", tags=tags)
 
@@ -101,18 +115,19 @@ def _source_of(uri: str) -> Any:
 
 
 @contextlib.contextmanager
-def job_run(job: str, config: Config) -> Iterator[JobRun]:
-    """Open the MLflow run of a job: configuration as params and file, code and package versions as tags.
+def job_run(job: str, output: str, config: Config) -> Iterator[JobRun]:
+    """Open the MLflow run of a job, named after the job and its output.
 
-    The run ends FINISHED, FAILED when an exception leaves the block, or KILLED on Ctrl-C. The tracking store is
-    ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in the working directory.
+    Its configuration becomes params and a file, code and package versions become tags. The run ends FINISHED,
+    FAILED when an exception leaves the block, or KILLED on Ctrl-C. The tracking store is ``MLFLOW_TRACKING_URI``,
+    else ``sqlite:///mlflow.db`` in the working directory.
     """
     import mlflow
 
     open_experiment()
     values = config.model_dump(mode="json")
-    with contextlib.ExitStack() as stack:
-        active = stack.enter_context(mlflow.start_run(run_name=job, nested=mlflow.active_run() is not None))
+    nested = mlflow.active_run() is not None
+    with mlflow.start_run(run_name=f"{job} {output}", nested=nested) as active:
         tags = {"boldstream.job": job, "boldstream.config_hash": config.config_hash()}
         tags["boldstream.git_sha"] = git_sha() or "not a checkout"
         mlflow.set_tags(tags | {f"version.{name}": found for name, found in package_versions().items()})

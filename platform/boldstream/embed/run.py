@@ -55,7 +55,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
 
     strategy = Strategy.from_yaml(config.strategy)
     cohort = open_cohort(config.cohort, config.warehouse)
-    with job_run("embed", config) as run, tempfile.TemporaryDirectory() as scratch:
+    with job_run("embed", config.output, config) as run, tempfile.TemporaryDirectory() as scratch:
         model = resolve_model(config.model)
         folder = download_model(model, Path(scratch))
         check_fit(cohort, model, read_description(folder), strategy)

@@ -36,7 +36,7 @@ def fit_gradient(config: GradientConfig) -> GradientRef:
     cohort = open_cohort(config.cohort, config.warehouse)
     warehouse = Warehouse.at(config.warehouse)
     identity = {"cohort": cohort.ref.pointer, "n_components": config.n_components, "alpha": config.alpha}
-    with job_run("gradients", config) as run:
+    with job_run("gradients", config.output, config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         if ref := find_gradient(warehouse, config.output, identity):
             logger.info("gradients: %s is there already", ref.pointer)

@@ -44,7 +44,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
     plans, phenotypes = plan_scans(config)
     cohort, quarantine = cohort_tables(Warehouse.at(config.warehouse), config.output)
     schema = cohort_schema(phenotypes)
-    with job_run("ingest", config) as run:
+    with job_run("ingest", config.output, config) as run:
         identity = config.identity() | {"roi_names_sha256": digest_json(atlas.roi_names)}
         cohort.begin(schema, identity)
         quarantine.begin(QUARANTINE_SCHEMA, identity)

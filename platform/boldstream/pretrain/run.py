@@ -55,7 +55,7 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         where=f"gradient {gradient.manifest.name!r}",
         other=f"cohort {cohort.label!r}",
     )
-    with job_run("pretrain", config) as run:
+    with job_run("pretrain", config.output, config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         run.log_parent(gradient.ref)
         run_identity = digest_json([config.identity(), cohort.ref.digest, gradient.ref.digest])
