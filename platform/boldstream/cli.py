@@ -68,6 +68,7 @@ def parse_config(config_class: type[Config], arguments: Sequence[str], descripti
     known, rest = parser.parse_known_args(list(arguments))
     default = config_class.from_yaml(known.config) if known.config else None
     intro = (description or "").partition("\n\n")[0].strip()
+    intro = " ".join(intro.split())
     usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
     try:
         return tyro.cli(config_class, args=rest, default=default, description=usage)

@@ -58,7 +58,7 @@ class Windows:
     n_timepoints: int
 
 
-def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) -> NDArray[np.float32]:
+def resample(timeseries: NDArray[np.floating], t_r: float | None, target_t_r: float) -> NDArray[np.float32]:
     """Resample a scan to another repetition time, with an anti-aliasing filter.
 
     Polyphase filtering; the line through the first and the last timepoint is set aside meanwhile, so a
@@ -70,7 +70,7 @@ def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) ->
     timeseries : array, shape (T, R)
         One scan.
     t_r, target_t_r : float
-        Repetition time it has and the one wanted, in seconds.
+        Repetition time it has (None: unknown) and the one wanted, in seconds.
 
     Returns
     -------
@@ -79,9 +79,9 @@ def resample(timeseries: NDArray[np.floating], t_r: float, target_t_r: float) ->
     Raises
     ------
     ScanError
-        ``t_r_unknown`` if `t_r` is not a positive number.
+        ``t_r_unknown`` if `t_r` is None or not a positive number.
     """
-    _check_t_r(t_r)
+    t_r = _check_t_r(t_r)
     if not (math.isfinite(target_t_r) and target_t_r > 0):
         raise ValueError(f"target_t_r must be a positive number of seconds, got {target_t_r!r}")
     if abs(t_r - target_t_r) <= SAME_T_R * target_t_r:
@@ -123,8 +123,6 @@ def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: Windo
     if not np.isfinite(values).all():
         raise ScanError("not_finite", f"{int((~np.isfinite(values)).sum())} values are NaN or infinite")
     if spec.target_t_r is not None:
-        if t_r is None:
-            raise ScanError("t_r_unknown", _unknown_t_r(t_r))
         values = resample(values, t_r, spec.target_t_r)
     n_timepoints = len(values)
     short = n_timepoints < spec.length
@@ -185,9 +183,10 @@ def to_model_input(windows: NDArray[np.floating]) -> "torch.Tensor":
     return torch.from_numpy(turned).unsqueeze(1)
 
 
-def _check_t_r(t_r: float) -> None:
-    if not (math.isfinite(t_r) and t_r > 0):
+def _check_t_r(t_r: float | None) -> float:
+    if t_r is None or not (math.isfinite(t_r) and t_r > 0):
         raise ScanError("t_r_unknown", _unknown_t_r(t_r))
+    return t_r
 
 
 def _unknown_t_r(t_r: float | None) -> str:

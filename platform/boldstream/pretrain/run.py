@@ -76,7 +76,7 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if config.steps:
             log = StepLog(run, config, n_used)
-            train(model, training_windows(cohort, config), scaler, config, device=device, on_step=log)
+            train(model, training_windows(cohort, config, n_used), scaler, config, device=device, on_step=log)
         ref = _register(config, cohort, gradient, sizes, model.cpu(), scaler, run, run_identity)
         return _finish(ref, config, run)
 

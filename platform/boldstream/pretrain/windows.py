@@ -1,74 +1,95 @@
-"""Training windows: drawn in Ray Data tasks, streamed to the loop in seeded order, epoch after epoch."""
+"""Training windows: drawn in Ray Data tasks, streamed to the loop in seeded order."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from boldstream.artifacts.cohort import Cohort, iter_timeseries
 from boldstream.encoders.windows import resample, sample_window
 from boldstream.errors import ScanError
 from boldstream.pretrain.config import PretrainConfig
+from boldstream.storage import filesystem
 
 SERIES_COLUMNS = ["scan_key", "t_r", "n_timepoints", "n_rois", "timeseries"]
 SHUFFLE_BATCHES = 16
 """Windows of so many batches are held back and mixed."""
 
+MOST_BLOCKS = 512
+"""Reads are bundled into at most so many Ray tasks."""
+
 
 @dataclass(frozen=True)
 class WindowTask:
-    """How one epoch's windows are drawn."""
+    """How windows are drawn from the files of a cohort."""
 
+    files: tuple[str, ...]
     length: int
     target_t_r: float | None
     windows_per_scan: int
     seed: int
-    epoch: int
 
 
-def training_windows(cohort: Cohort, config: PretrainConfig) -> Iterator[NDArray[np.float32]]:
-    """Yield batches (batch_size, n_timepoints, n_rois) of unscaled windows without end.
+def training_windows(cohort: Cohort, config: PretrainConfig, n_scans: int) -> Iterator[NDArray[np.float32]]:
+    """Yield ``config.steps`` batches (batch_size, n_timepoints, n_rois) of unscaled windows.
 
-    A scan's windows follow from (seed, epoch, scan key) alone; the order from the seed and the epoch. The last,
-    smaller batch of an epoch is left out, as the reference does, unless it is the epoch's only one.
+    A scan's windows follow from (seed, epoch, scan key) alone, their order from the seed. All epochs are one stream
+    of Ray Data (starting one costs seconds), so batches run on across the ends of epochs.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    config : PretrainConfig
+    n_scans : int
+        Scans that fill a window.
     """
+    import ray.data
+
     batch_size = config.optim.batch_size
-    epoch = 0
-    while True:
-        task = WindowTask(config.n_timepoints, config.target_t_r, config.windows_per_scan, config.seed, epoch)
-        dataset = cohort.read(SERIES_COLUMNS).map_batches(
-            draw_windows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None
-        )
-        dataset.context.execution_options.preserve_order = True
-        given = 0
-        for batch in dataset.iter_batches(
-            batch_size=batch_size,
-            batch_format="numpy",
-            local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
-            local_shuffle_seed=config.seed + epoch,
-        ):
-            if len(batch["window"]) == batch_size or given == 0:
-                yield np.stack(list(batch["window"]))
-                given += 1
-        epoch += 1
+    n_epochs = math.ceil(config.steps * batch_size / (n_scans * config.windows_per_scan))
+    task = WindowTask(
+        files=tuple(file.uri for file in cohort.files),
+        length=config.n_timepoints,
+        target_t_r=config.target_t_r,
+        windows_per_scan=config.windows_per_scan,
+        seed=config.seed,
+    )
+    n_reads = n_epochs * len(task.files)
+    dataset = ray.data.range(n_reads, override_num_blocks=min(n_reads, MOST_BLOCKS)).map_batches(
+        draw_windows, fn_kwargs={"task": task}, batch_format="numpy", batch_size=1
+    )
+    dataset.context.execution_options.preserve_order = True
+    for batch in dataset.iter_batches(
+        batch_size=batch_size,
+        batch_format="numpy",
+        drop_last=True,
+        local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
+        local_shuffle_seed=config.seed,
+    ):
+        yield batch["window"]
 
 
-def draw_windows(batch: pa.Table, *, task: WindowTask) -> dict[str, NDArray[np.float32]]:
-    """Draw one epoch's windows of the scans of a batch; scans shorter than a window give none."""
+def draw_windows(batch: dict[str, NDArray[np.int64]], *, task: WindowTask) -> dict[str, NDArray[np.float32]]:
+    """Draw one epoch's windows of one file; ``id`` counts files within epochs. Too short scans give none."""
+    epoch, file = divmod(int(batch["id"][0]), len(task.files))
+    fs, path = filesystem(task.files[file])
+    rows = pq.read_table(path, columns=SERIES_COLUMNS, filesystem=fs)
     found = []
     for key, t_r, timeseries in zip(
-        batch["scan_key"].to_pylist(), batch["t_r"].to_pylist(), iter_timeseries(batch), strict=True
+        rows["scan_key"].to_pylist(), rows["t_r"].to_pylist(), iter_timeseries(rows), strict=True
     ):
-        rng = np.random.default_rng([task.seed, task.epoch, *hashlib.sha256(key.encode()).digest()[:8]])
-        values = timeseries if task.target_t_r is None else resample(timeseries, t_r, task.target_t_r)
+        rng = np.random.default_rng([task.seed, epoch, *hashlib.sha256(key.encode()).digest()[:8]])
         try:
+            values = timeseries if task.target_t_r is None else resample(timeseries, t_r, task.target_t_r)
             found += [sample_window(values, task.length, rng) for _ in range(task.windows_per_scan)]
         except ScanError:
-            continue  # counted by `count_usable` before the first epoch
-    n_rois = batch["n_rois"][0].as_py()
+            continue  # `scan_statistics` has counted it
+    n_rois = rows["n_rois"][0].as_py()
     return {"window": np.stack(found) if found else np.empty((0, task.length, n_rois), np.float32)}
 
 
