@@ -1,0 +1,48 @@
+"""What the report room is told."""
+
+from typing import ClassVar, Self
+
+import pydantic
+
+from boldstream.config import Config
+from boldstream.refs import NAME_PATTERN
+
+FC_NAME = "functional_connectivity"
+"""Name of the baseline that every report measures beside its tables."""
+
+
+class ReportConfig(Config):
+    """Write the report of a cohort and of embedding tables made of it."""
+
+    cohort: str
+    """Cohort: name, name@version, or the line that the ingest job printed."""
+
+    tables: dict[str, str] = pydantic.Field(min_length=1)
+    """Embedding tables of that cohort by a short name; the first one is the one that the others are compared with
+    (e.g. trained: demo-trained, untrained: demo-untrained)."""
+
+    output: str = "report"
+    """Folder of the report; an older report there is replaced."""
+
+    max_scans: int = pydantic.Field(default=200, ge=2)
+    """Subjects, one scan each, to measure and draw; where there are more, a random subset of so many."""
+
+    color_by: str | None = None
+    """Column to colour the embedding map by; empty: the subject while there are few, else the site."""
+
+    seed: int = pydantic.Field(default=0, ge=0)
+    """Seed of the random subset."""
+
+    warehouse: str = "warehouse"
+    """Where the cohort and the tables live (path or URI)."""
+
+    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "output"})
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in self.tables:
+            if not NAME_PATTERN.fullmatch(name):
+                raise ValueError(f"tables: {name!r} is no name; use letters, digits, '-' and '_'")
+            if name == FC_NAME:
+                raise ValueError(f"tables: {name!r} is the name of the report's own baseline; choose another one")
+        return self
