@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from boldstream.config import Config, explain
-from boldstream.errors import BoldstreamError, ConfigError
+from boldstream.config import Config
+from boldstream.errors import BoldstreamError
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
@@ -33,7 +33,12 @@ DOORS = {
 }
 
 
-def run_job(door: Callable[[Any], Ref], config_class: type[Config], arguments: Sequence[str] | None = None) -> Ref:
+def run_job(
+    door: Callable[[Any], Ref],
+    config_class: type[Config],
+    arguments: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> Ref:
     """Run one room from the command line and exit: parse, open the door, print the reference that it gives.
 
     ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
@@ -41,7 +46,8 @@ def run_job(door: Callable[[Any], Ref], config_class: type[Config], arguments: S
     """
     configure_logging()
     try:
-        ref = door(parse_config(config_class, sys.argv[1:] if arguments is None else arguments, door.__doc__))
+        words = sys.argv[1:] if arguments is None else arguments
+        ref = door(parse_config(config_class, words, door.__doc__, prog))
     except BoldstreamError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -52,7 +58,9 @@ def run_job(door: Callable[[Any], Ref], config_class: type[Config], arguments: S
     return ref
 
 
-def parse_config(config_class: type[Config], arguments: Sequence[str], description: str | None) -> Any:
+def parse_config(
+    config_class: type[Config], arguments: Sequence[str], description: str | None, prog: str | None = None
+) -> Any:
     """Read ``--config`` and let the other arguments override its values.
 
     Raises
@@ -60,7 +68,6 @@ def parse_config(config_class: type[Config], arguments: Sequence[str], descripti
     ConfigError
         If the file or a value cannot be used.
     """
-    import pydantic
     import tyro
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -70,10 +77,16 @@ def parse_config(config_class: type[Config], arguments: Sequence[str], descripti
     intro = (description or "").partition("\n\n")[0].strip()
     intro = " ".join(intro.split())
     usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
-    try:
-        return tyro.cli(config_class, args=rest, default=default, description=usage)
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"command line: {explain(config_class, error)}") from None
+    # tyro parses into an unchecked twin of the class; the class itself then checks, in one line instead of a box.
+    unchecked = type(config_class.__name__, (config_class,), {"__new__": _construct, "__doc__": config_class.__doc__})
+    found = tyro.cli(unchecked, args=rest, default=default, description=usage, prog=prog)
+    return config_class.from_mapping(found.model_dump(), where="command line")
+
+
+def _construct(cls: type[Config], **values: Any) -> Config:
+    """Make an instance of a twin's original class without checking it."""
+    original: type[Config] = cls.__mro__[1]
+    return original.model_construct(**values)
 
 
 def configure_logging() -> None:
@@ -101,4 +114,4 @@ def main() -> None:
     known, rest = parser.parse_known_args()
     room = importlib.import_module(f"boldstream.{known.job}")
     door, config = DOORS[known.job]
-    run_job(getattr(room, door), getattr(room, config), rest)
+    run_job(getattr(room, door), getattr(room, config), rest, f"boldstream {known.job}")
