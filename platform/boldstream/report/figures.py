@@ -27,7 +27,7 @@ FEW = 20
 
 CARPET_SD = 2.5
 DPI = 160
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.edgecolor": "#9aa5b1",
@@ -103,15 +103,25 @@ def draw_carpets(carpets: Sequence[Carpet], roi_names: Sequence[str], n_parts: i
             extent=(0.0, n_timepoints * step, n_rois + 0.5, 0.5),
         )
         for piece in np.array_split(np.arange(n_timepoints), n_parts)[1:]:
-            ax.axvline(piece[0] * step, color=COLOURS[0], linewidth=1.2, linestyle=(0, (4, 3)))
+            ax.axvline(piece[0] * step, color=COLOURS[4], linewidth=1.6, linestyle=(0, (4, 2)))
         bad = [i + 1 for i, roi in enumerate(roi_names) if roi in carpet.bad_rois]
-        ax.plot(np.full(len(bad), 1.006), bad, "<", color=FLAGGED, ms=5, clip_on=False, transform=ax.get_yaxis_transform())
+        for row in bad:
+            ax.annotate(
+                "◀",
+                (1.0, row),
+                (1, 0),
+                ("axes fraction", "data"),
+                "offset points",
+                color=FLAGGED,
+                fontsize=6,
+                va="center",
+            ).set_in_layout(False)
         ax.set_title(f"{carpet.scan_key}" + (f"  ({len(bad)} flagged regions)" if bad else ""))
         ax.set_ylabel("region")
         ax.set_xlabel(f"time ({unit})" if ax is axes[-1] else "")
     bar = figure.colorbar(image, ax=list(axes), shrink=min(1.0, 2 / len(carpets)), aspect=25, pad=0.015)
     bar.set_label("SD of the region over the scan")
-    bar.outline.set_linewidth(0)  # type: ignore[operator]
+    bar.outline.set_linewidth(0)
     return png(figure)
 
 
@@ -136,7 +146,9 @@ def draw_map(measured: Sequence[Measured], colouring: Colouring, numbered: bool)
         scale = mpl.cm.ScalarMappable(_norm(colouring.numbers), "viridis")
         figure.colorbar(scale, ax=list(axes[: len(measured)]), location="bottom", shrink=0.4, label=colouring.column)
     else:
-        figure.legend(handles=_handles(colouring), loc="outside lower center", ncols=7, title=colouring.column)
+        figure.legend(
+            handles=_handles(colouring, numbered), loc="outside lower center", ncols=7, title=colouring.column
+        )
     return png(figure)
 
 
@@ -152,7 +164,7 @@ def draw_similarity(measured: Sequence[Measured], n_parts: int) -> bytes:
         image = ax.imshow(one.similarity, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         if n <= 60:
             for i in range(n):
-                ax.add_patch(mpl.patches.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.1))
+                ax.add_patch(mpl.patches.Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, ec=INK, lw=1.1, clip_on=False))
         ticks = np.unique(np.linspace(0, n - 1, min(n, 8)).round().astype(int))
         ax.set_xticks(ticks, [str(i + 1) for i in ticks])
         ax.set_yticks(ticks, [str(i + 1) for i in ticks])
@@ -165,7 +177,7 @@ def draw_similarity(measured: Sequence[Measured], n_parts: int) -> bytes:
     shown = list(axes[: len(measured)])
     bar = figure.colorbar(image, ax=shown, location="bottom", shrink=0.35, aspect=30)
     bar.set_label("correlation after subtracting the mean vector")
-    bar.outline.set_linewidth(0)  # type: ignore[operator]
+    bar.outline.set_linewidth(0)
     return png(figure)
 
 
@@ -193,7 +205,7 @@ def draw_accuracy(measured: Sequence[Measured]) -> bytes:
 
 def _draw_points(ax: Axes, one: Measured, colouring: Colouring, numbered: bool) -> None:
     """Draw one representation's parts: the first filled, later ones hollow."""
-    n_parts, n_scans, _ = one.coordinates.shape
+    n_scans = one.coordinates.shape[1]
     colours, markers = _looks(colouring, n_scans)
     size = 34 if n_scans <= FEW else 13
     for scan in range(n_scans):
@@ -203,34 +215,39 @@ def _draw_points(ax: Axes, one: Measured, colouring: Colouring, numbered: bool) 
         ax.scatter(x[:1], y[:1], c=[colours[scan]], zorder=3, **style)
         ax.scatter(x[1:], y[1:], c="white", zorder=2, **style)
         if numbered:
-            ax.annotate(str(scan + 1), (x[0], y[0]), (5, 4), textcoords="offset points", fontsize=7.5, color=INK)
+            away = (7 if x[0] >= x[-1] else -7, 6 if y[0] >= y[-1] else -6)
+            centred: dict[str, Any] = {"ha": "center", "va": "center"}
+            ax.annotate(str(scan + 1), (x[0], y[0]), away, textcoords="offset points", fontsize=7.5, **centred)
 
 
 def _looks(colouring: Colouring, n_scans: int) -> tuple[list[Any], list[str]]:
     if colouring.numbers is not None:
         scale = mpl.cm.ScalarMappable(_norm(colouring.numbers), "viridis")
-        known = np.isfinite(colouring.numbers)
-        return [scale.to_rgba(v) if ok else REST for v, ok in zip(colouring.numbers, known, strict=True)], [
-            "o"
-        ] * n_scans
+        colours = [scale.to_rgba(number) if np.isfinite(number) else REST for number in colouring.numbers]
+        return colours, ["o"] * n_scans
     assert colouring.groups is not None
     looks = _group_looks(colouring.groups)
     return [looks[group][0] for group in colouring.groups], [looks[group][1] for group in colouring.groups]
 
 
 def _group_looks(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and marker of every group, in the groups' own order of appearance for few, sorted for many."""
+    """Return colour and marker of every group, in alphabetical order; what is left over is grey."""
     names = [name for name in dict.fromkeys(groups) if name != "others"]
     looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, name in enumerate(sorted(names))}
     return looks | {"others": (REST, "o")}
 
 
-def _handles(colouring: Colouring) -> list[Any]:
+def _handles(colouring: Colouring, numbered: bool) -> list[Any]:
+    """Return a legend entry for every group; subjects with their numbers, where the map shows those."""
     assert colouring.groups is not None
     looks = _group_looks(colouring.groups)
     present = [name for name in looks if name in set(colouring.groups)]
+    with_number = numbered and colouring.column == "subject"
+    labels = {name: f"{i + 1}:  {name}" if with_number else name for i, name in enumerate(present)}
     return [
-        mpl.lines.Line2D([], [], linestyle="", marker=looks[name][1], color=looks[name][0], markersize=5, label=name)
+        mpl.lines.Line2D(
+            [], [], linestyle="", marker=looks[name][1], color=looks[name][0], markersize=5, label=labels[name]
+        )
         for name in present
     ]
 

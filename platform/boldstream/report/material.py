@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from boldstream.artifacts.cohort import Cohort, iter_timeseries
 from boldstream.artifacts.embeddings import EmbeddingTable, embedding_tables
-from boldstream.artifacts.tables import DataFile
+from boldstream.artifacts.files import DataFile
 from boldstream.errors import ConfigError, EmbeddingsError
 from boldstream.parcellation.gradients import HIGHEST_R, functional_connectivity
 from boldstream.storage import filesystem
@@ -83,7 +83,7 @@ class Carpet:
 
 @dataclass
 class Connectivity:
-    """Functional connectivity of the chosen scans' parts, and the first few scans themselves.
+    """Functional connectivity of the chosen scans' parts, and a few scans themselves.
 
     Attributes
     ----------
@@ -165,13 +165,14 @@ def read_vectors(table: EmbeddingTable, selection: Selection) -> NDArray[np.floa
 
 
 def read_connectivity(cohort: Cohort, selection: Selection) -> Connectivity:
-    """Read the chosen scans once, a file at a time, for their connectivity and the carpets.
+    """Read the chosen scans once, a file at a time, for their connectivity and for a few carpets.
 
     Parts are cut as the embed room cuts them, so connectivity and embeddings see the same timepoints.
     """
     place = {key: i for i, key in enumerate(selection.scans)}
     upper = np.triu_indices(len(cohort.roi_names), k=1)
     vectors = np.empty((selection.n_parts, len(place), len(upper[0])), dtype=np.float32)
+    drawn = set(np.linspace(0, len(place) - 1, min(CARPETS, len(place))).round().astype(int).tolist())
     carpets = {}
     columns = ["scan_key", "timeseries", "n_timepoints", "n_rois", "t_r", "bad_rois"]
     for rows in _wanted_rows(cohort.files, columns, selection.scans):
@@ -181,7 +182,7 @@ def read_connectivity(cohort: Cohort, selection: Selection) -> Connectivity:
             for part, values in enumerate(np.array_split(timeseries, selection.n_parts)):
                 fc = functional_connectivity(values)[upper]
                 vectors[part, scan] = np.arctanh(np.clip(fc, -HIGHEST_R, HIGHEST_R))
-            if scan < CARPETS:
+            if scan in drawn:
                 carpets[scan] = Carpet(row["scan_key"], timeseries.copy(), row["t_r"], tuple(row["bad_rois"]))
     return Connectivity(vectors, [carpets[scan] for scan in sorted(carpets)])
 

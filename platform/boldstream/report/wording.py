@@ -43,13 +43,15 @@ def verdicts(measured: Sequence[Measured]) -> list[str]:
     lead, *others = measured
     if lead.identified is None:
         return []
-    found = [_compare(lead, other) for other in others]
+    # Functional connectivity first: it is what an encoder has to beat.
+    found = [_compare(lead, other) for other in sorted(others, key=lambda other: other.name != FC_NAME)]
+    found += [sentence for other in others if (sentence := _changed_by_centring(lead, other))]
     n, p = lead.identified.n, lead.identified.p_value
     if p > SIGNIFICANT:
         found.append(
-            f"{_capital(lead.title)} does no better than guessing would (chance is 1 of {n}; p = {p:.2f}, binomial)."
+            f"{_capital(lead.title)} is not distinguishable from guessing (chance is 1 of {n}; p = {p:.2f}, binomial)."
         )
-    if any("–" in _count(one.identified) for one in measured if one.identified):
+    if any("–" in _count(one.identified) for one in measured):
         found.append("A range gives the two directions: first half searched in second, and second in first.")
     if n < FEW_SUBJECTS:
         found.append(f"{n} subjects are too few for a claim about encoders: read this as a check of the path.")
@@ -79,6 +81,22 @@ def _compare(lead: Measured, other: Measured) -> str:
         return f"{_capital(lead.title)} and {other.title} do equally well here{every}."
     better, worse = (lead, other) if ours > theirs else (other, lead)
     return f"{_capital(better.title)} does better than {worse.title} here{_overlap(better, worse)}."
+
+
+def _changed_by_centring(lead: Measured, other: Measured) -> str | None:
+    """Say who does better after subtracting the mean vector, where that is somebody else than before it."""
+    if lead.identified_centred is None or other.identified_centred is None:
+        return None
+    assert lead.identified is not None and other.identified is not None
+    before = sum(lead.identified.correct) - sum(other.identified.correct)
+    after = sum(lead.identified_centred.correct) - sum(other.identified_centred.correct)
+    if (before > 0) == (after > 0) and (before < 0) == (after < 0):
+        return None
+    if after == 0:
+        return f"After subtracting the mean vector, {lead.title} and {other.title} do equally well."
+    better, worse = (lead, other) if after > 0 else (other, lead)
+    counts = f"{_count(better.identified_centred)} against {_count(worse.identified_centred)}"
+    return f"After subtracting the mean vector, {better.title} does better than {worse.title} ({counts})."
 
 
 def _overlap(better: Measured, worse: Measured) -> str:
