@@ -79,7 +79,7 @@ def parse_config(
     usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
     # tyro parses into an unchecked twin of the class; the class itself then checks, in one line instead of a box.
     unchecked = type(config_class.__name__, (config_class,), {"__new__": _construct, "__doc__": config_class.__doc__})
-    found = tyro.cli(unchecked, args=rest, default=default, description=usage, prog=prog)
+    found: Any = tyro.cli(unchecked, args=rest, default=default, description=usage, prog=prog)
     return config_class.from_mapping(found.model_dump(), where="command line")
 
 

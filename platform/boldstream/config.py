@@ -75,6 +75,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file (working directory: {Path.cwd()})") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -98,7 +100,8 @@ def explain(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> s
         elif not location:
             parts.append(item["msg"].removeprefix("Value error, "))
         else:
-            parts.append(f"{key}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}")
+            got = "" if isinstance(item["input"], dict) else f", got {item['input']!r}"
+            parts.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{got}")
     return "; ".join(parts)
 
 

@@ -2,11 +2,30 @@
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+import pydantic
 
 from boldstream.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def check_name(name: str) -> str:
+    """Refuse a name that no pointer could spell.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but letters, digits, ``-`` and ``_``.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise ValueError("is no artifact name; use letters, digits, '-' and '_', a letter or digit first")
+    return name
+
+
+ArtifactName = Annotated[str, pydantic.AfterValidator(check_name)]
+"""Name of a cohort, gradient, model or embedding table, as a field of a configuration."""
 
 
 @dataclass(frozen=True)

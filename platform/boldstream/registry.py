@@ -106,11 +106,18 @@ def download_model(ref: ModelRef, folder: Path) -> Path:
     Raises
     ------
     ModelError
-        If the files are not those that were registered.
+        If the files cannot be fetched, or are not those that were registered.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    target = Path(mlflow.artifacts.download_artifacts(ref.pointer, dst_path=str(folder)))
+    try:
+        target = Path(mlflow.artifacts.download_artifacts(ref.pointer, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        raise ModelError(
+            f"model: the files of {ref.pointer} cannot be fetched from the artifact store ({error}); the registry at "
+            f"{mlflow.get_tracking_uri()} knows the version, but not its files"
+        ) from None
     # MLflow adds a file of its own when it serves a registered version; it is no part of the model.
     (target / "registered_model_meta").unlink(missing_ok=True)
     if (found := sha256_of_folder(target)) != ref.digest:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -20,18 +21,23 @@ if TYPE_CHECKING:
 
 CATALOG_VARIABLE = "BOLDSTREAM_CATALOG_URI"
 LOCAL_CATALOG = "catalog.db"
+LOCAL = "file://"
 
 
 def absolute_uri(location: str) -> str:
-    """Return a path or URI as an absolute URI without a trailing slash (``file://`` for local paths)."""
+    """Return a path or URI as an absolute URI without a trailing slash (``file://`` for local paths).
+
+    Nothing is percent-encoded: blanks and letters of any language stay as they are, which is how Iceberg spells
+    locations too.
+    """
     if "://" in location:
         return location.rstrip("/")
-    return Path(location).expanduser().resolve().as_uri()
+    return f"{LOCAL}{Path(location).expanduser().resolve()}"
 
 
 def is_local(uri: str) -> bool:
     """Say whether a URI or path is on this machine's own filesystem."""
-    return "://" not in uri or uri.startswith("file://")
+    return "://" not in uri or uri.startswith(LOCAL)
 
 
 def local_path(uri: str) -> Path:
@@ -50,12 +56,18 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     Raises
     ------
     StorageError
-        If pyarrow knows no filesystem for the URI.
+        If pyarrow knows no filesystem for the URI, or cannot reach it.
     """
+    uri = absolute_uri(uri)
+    if uri.startswith(LOCAL):
+        return pafs.LocalFileSystem(), uri.removeprefix(LOCAL)
+    scheme, _, rest = uri.partition("://")
     try:
-        return pafs.FileSystem.from_uri(absolute_uri(uri))
+        return pafs.FileSystem.from_uri(f"{scheme}://{quote(rest, safe='/:@')}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StorageError(f"{uri}: no filesystem for it ({error}); use a local path, s3:// or gs://") from None
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be reached: {error}") from None
 
 
 def list_files(uri: str) -> list[pafs.FileInfo]:
@@ -64,15 +76,18 @@ def list_files(uri: str) -> list[pafs.FileInfo]:
     Raises
     ------
     StorageError
-        If the folder is not there, or is a file.
+        If the folder is not there, is a file, or cannot be listed.
     """
     fs, path = filesystem(uri)
-    info = fs.get_file_info(path)
-    if info.type == pafs.FileType.NotFound:
-        raise StorageError(f"{uri}: no such folder")
-    if info.type == pafs.FileType.File:
-        raise StorageError(f"{uri}: is a file; name the folder that holds the scans")
-    found = fs.get_file_info(pafs.FileSelector(path, recursive=True))
+    try:
+        info = fs.get_file_info(path)
+        if info.type == pafs.FileType.NotFound:
+            raise StorageError(f"{uri}: no such folder")
+        if info.type == pafs.FileType.File:
+            raise StorageError(f"{uri}: is a file; name the folder that holds the scans")
+        found = fs.get_file_info(pafs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be listed: {error}") from None
     return sorted((item for item in found if item.type == pafs.FileType.File), key=lambda item: item.path)
 
 
@@ -95,9 +110,18 @@ def read_bytes(uri: str) -> bytes:
 
 
 def exists(uri: str) -> bool:
-    """Say whether a file or folder is there."""
+    """Say whether a file or folder is there.
+
+    Raises
+    ------
+    StorageError
+        If nobody can tell (no permission, no connection).
+    """
     fs, path = filesystem(uri)
-    return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
+    try:
+        return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be looked up: {error}") from None
 
 
 def publish_bytes(uri: str, data: bytes | pa.Buffer) -> None:
@@ -173,8 +197,17 @@ class Warehouse:
 
     @classmethod
     def at(cls, location: str) -> "Warehouse":
-        """Return the warehouse at a path or URI."""
-        return cls(absolute_uri(location))
+        """Return the warehouse at a path or URI.
+
+        Raises
+        ------
+        StorageError
+            If the location holds a character that Iceberg cannot keep in one.
+        """
+        uri = absolute_uri(location)
+        if found := sorted(set(uri) & set("?#")):
+            raise StorageError(f"warehouse {location!r} has {' and '.join(found)} in its path; choose another folder")
+        return cls(uri)
 
     def location(self, kind: str, name: str) -> str:
         """Return the URI of an artifact."""
@@ -190,6 +223,7 @@ class Warehouse:
             If it cannot be reached, or if none is named for a warehouse that is not on a local disk.
         """
         from pyiceberg.catalog import load_catalog
+        from sqlalchemy import URL
         from sqlalchemy.exc import SQLAlchemyError
 
         uri = os.environ.get(CATALOG_VARIABLE)
@@ -201,7 +235,7 @@ class Warehouse:
                 )
             root = local_path(self.uri)
             root.mkdir(parents=True, exist_ok=True)
-            uri = f"sqlite:///{root / LOCAL_CATALOG}"
+            uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
         kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
         properties = {"type": kind, "uri": uri, "warehouse": self.uri, **_s3_properties(self.uri)}
         try:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from boldstream.artifacts.files import DataFile, read_parquet
 from boldstream.artifacts.manifest import Manifest
-from boldstream.artifacts.tables import DataFile, VersionedTable, read_parquet
+from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import CohortError
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, filesystem

@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from boldstream.artifacts.files import DataFile
 from boldstream.artifacts.manifest import Manifest
-from boldstream.artifacts.tables import DataFile, VersionedTable
+from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import EmbeddingsError
 from boldstream.refs import EmbeddingTableRef
 from boldstream.storage import Warehouse

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.artifacts.tables import differing_keys
 from boldstream.config import digest_json
-from boldstream.errors import ArtifactError, GradientError, OutputExistsError
+from boldstream.errors import ArtifactError, GradientError, OutputExistsError, StorageError
 from boldstream.refs import GradientRef, split_pointer
 from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
 
@@ -118,9 +118,9 @@ def open_gradient(pointer: str, warehouse: str) -> Gradient:
         )
     try:
         manifest = Manifest.from_json(read_bytes(f"{uri}/manifest.json"), where=uri)
-    except ArtifactError as error:
-        raise GradientError(str(error)) from None
-    data = read_bytes(f"{uri}/gradient.csv")
+        data = read_bytes(f"{uri}/gradient.csv")
+    except (ArtifactError, StorageError) as error:
+        raise GradientError(f"gradient: {error}; make it again with jobs/gradients.py") from None
     if hashlib.sha256(data).hexdigest() != manifest.digest:
         raise GradientError(f"gradient: {uri}/gradient.csv is not the file that its manifest describes; make it again")
     lines = list(csv.reader(io.StringIO(data.decode())))[1:]

@@ -7,32 +7,22 @@ then the tag. So a run that stops half-way has published nothing, and the same r
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from boldstream.artifacts.files import DataFile as DataFile
+from boldstream.artifacts.files import file_problem
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.errors import ArtifactError, OutputExistsError
 from boldstream.refs import split_pointer
-from boldstream.storage import Warehouse, exists, filesystem, publish_bytes, read_bytes
+from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
 
 if TYPE_CHECKING:
-    import ray.data
     from pyiceberg.table import Table
 
 RUN_PROPERTY = "boldstream.run"
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """One Parquet file of a table version."""
-
-    uri: str
-    rows: int
-    size: int
 
 
 class VersionedTable:
@@ -85,7 +75,7 @@ class VersionedTable:
     @property
     def exists(self) -> bool:
         """Whether the catalog knows the table."""
-        return bool(self.warehouse.catalog.table_exists(self._identifier))
+        return self.name in self._neighbours()
 
     @property
     def _identifier(self) -> tuple[str, str]:
@@ -98,6 +88,11 @@ class VersionedTable:
 
         try:
             return self.warehouse.catalog.load_table(self._identifier)
+        except FileNotFoundError as error:
+            raise self.error(
+                f"the catalog of warehouse {self.warehouse.uri} knows {self.kind.rstrip('s')} {self.name!r}, but its "
+                f"files are gone ({error}); restore the folder, or choose another output name"
+            ) from None
         except (NoSuchTableError, NoSuchNamespaceError):
             known = self._neighbours()
             raise self.error(
@@ -135,11 +130,10 @@ class VersionedTable:
                 f"{self.kind.rstrip('s')} {self.name!r} exists in {self.warehouse.uri} and was made with other "
                 f"settings ({'; '.join(differing)}); choose another output name, or the same settings to go on"
             )
-        ours, present = set(schema.names), set(self.iceberg.schema().column_names)
-        if missing := sorted(ours ^ {name for name in present if "." not in name}):
+        if differing := differing_keys(_kinds(self.iceberg.schema().as_arrow()), _kinds(schema)):
             raise OutputExistsError(
-                f"{self.kind.rstrip('s')} {self.name!r} exists with other columns (only on one side: "
-                f"{', '.join(missing)}); choose another output name"
+                f"{self.kind.rstrip('s')} {self.name!r} exists with other columns ({'; '.join(differing)}); choose "
+                "another output name"
             )
 
     def append(self, shards: Sequence[str]) -> None:
@@ -245,7 +239,7 @@ class VersionedTable:
         """
         files = self.files(version)
         with ThreadPoolExecutor(max_workers=16) as pool:
-            for problem in pool.map(_file_problem, files):
+            for problem in pool.map(file_problem, files):
                 if problem:
                     raise self.error(
                         f"{self.kind.rstrip('s')} {self.name}@{version}: {problem}; restore the file or make the "
@@ -264,15 +258,11 @@ class VersionedTable:
         return self.iceberg.scan(snapshot_id=snapshot.snapshot_id, selected_fields=tuple(names)).to_arrow()
 
 
-def read_parquet(files: Sequence[DataFile], columns: Sequence[str]) -> "ray.data.Dataset":
-    """Stream columns of a table version's files through Ray Data, each file a block of its own."""
-    import ray.data
-
-    fs, _ = filesystem(files[0].uri)
-    paths = [filesystem(file.uri)[1] for file in files]
-    return ray.data.read_parquet(
-        paths, filesystem=fs, columns=list(columns), override_num_blocks=len(paths), file_extensions=None
-    )
+def _kinds(schema: pa.Schema) -> dict[str, str]:
+    """Return the kinds of columns by name, whether Arrow's usual or large types hold them."""
+    return {
+        field.name: "list" if "list" in str(field.type) else str(field.type).removeprefix("large_") for field in schema
+    }
 
 
 def differing_keys(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> list[str]:
@@ -285,19 +275,3 @@ def differing_keys(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "
         elif old != new:
             found.append(f"{prefix}{key}: {old!r} -> {new!r}")
     return found
-
-
-def _file_problem(file: DataFile) -> str | None:
-    """Say what is wrong with one Parquet file, or None."""
-    fs, path = filesystem(file.uri)
-    info = fs.get_file_info(path)
-    if not info.is_file:
-        return f"data file {file.uri} is missing"
-    if info.size != file.size:
-        return f"data file {file.uri} has {info.size} bytes instead of {file.size} (truncated or overwritten)"
-    try:
-        with fs.open_input_file(path) as stream:
-            rows = pq.read_metadata(stream).num_rows
-    except pa.ArrowInvalid as error:
-        return f"data file {file.uri} is not Parquet ({str(error).splitlines()[0]})"
-    return None if rows == file.rows else f"data file {file.uri} has {rows} rows instead of {file.rows}"

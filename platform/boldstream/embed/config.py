@@ -7,6 +7,7 @@ import pydantic
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.encoders.windows import WindowSpec
+from boldstream.refs import ArtifactName
 
 
 class Strategy(Config):
@@ -43,7 +44,7 @@ class Strategy(Config):
 class EmbedConfig(Config):
     """Embed every scan of a cohort with a registered model version."""
 
-    output: str
+    output: ArtifactName
     """Name of the embedding table."""
 
     cohort: str

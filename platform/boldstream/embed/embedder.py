@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,9 @@ from boldstream.embed.config import Strategy
 from boldstream.encoders.interface import Precision, WindowEncoder, load_encoder
 from boldstream.encoders.windows import Windows, cut_windows
 from boldstream.errors import ScanError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,14 @@ def embed_rows(batch: pa.Table, encoder: WindowEncoder, task: EmbedTask) -> list
     return rows
 
 
+def pool_mean(tokens_WRPD: "torch.Tensor") -> "torch.Tensor":
+    """Return each window's mean over regions and patches, (W, D)."""
+    return tokens_WRPD.mean(dim=(1, 2))
+
+
+POOLS = {"mean": pool_mean}
+
+
 def _pool(
     cut: list[tuple[dict[str, Any], Windows]], encoder: WindowEncoder, task: EmbedTask
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
@@ -140,7 +151,7 @@ def _pool(
     vectors, latents = [], []
     for start in range(0, len(windows), task.batch_size):
         tokens_WRPD = encoder.encode(windows[start : start + task.batch_size])
-        vectors.append(tokens_WRPD.mean(dim=(1, 2)).cpu().numpy())
+        vectors.append(POOLS[task.strategy.pool](tokens_WRPD).cpu().numpy())
         if task.strategy.keep_roi_latents:
             latents.append(tokens_WRPD.mean(dim=2).cpu().numpy())
     vectors_WD = np.concatenate(vectors)

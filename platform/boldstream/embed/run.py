@@ -175,7 +175,7 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
             fn_constructor_args=(task,),
             batch_format="pyarrow",
             batch_size=task.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=task.actors),
+            compute=ray.data.ActorPoolStrategy(size=min(task.actors, len(files))),
             num_gpus=1 if task.device == "cuda" else 0,
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
@@ -187,6 +187,12 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
             f"none of the {n_left} scans of cohort {cohort.label} can be embedded ({counted.summary}); "
             f"for example {counted.example}"
         )
+
+
+def _row_keys(cohort: Cohort, parts: int) -> set[str]:
+    """Return the keys that the rows of a complete table have."""
+    keys = [key for _, found in cohort.keys_by_file() for key in found]
+    return {row_key(key, part, parts) for key in keys for part in range(parts)}
 
 
 def _files_left(cohort: Cohort, task: EmbedTask) -> tuple[list[Any], int]:
@@ -215,6 +221,11 @@ def _publish(
     keys = rows["row_key"].to_pylist()
     expected = cohort.manifest.rows * config.parts
     if len(set(keys) | set(refused)) != len(keys) + len(refused) or len(keys) + len(refused) != expected:
+        if strangers := sorted({*keys, *refused} - _row_keys(cohort, config.parts)):
+            raise EmbeddingsError(
+                f"table {config.output!r} holds {strangers[0]!r}, which is not in cohort {cohort.label}: it was made "
+                "from a newer version of the cohort; name that one, or choose another output name"
+            )
         raise EmbeddingsError(
             f"table {config.output!r} holds {len(keys)} vectors and {len(refused)} refusals for {expected} scans of "
             f"cohort {cohort.label}; it was changed by other means, so nothing is published"

@@ -6,12 +6,13 @@ import pydantic
 
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
+from boldstream.refs import ArtifactName
 
 
 class GradientConfig(Config):
     """Compute the functional gradient of a cohort's mean connectivity."""
 
-    output: str
+    output: ArtifactName
     """Name of the gradient."""
 
     cohort: str

@@ -1,5 +1,6 @@
 """What the ingest room is told."""
 
+import re
 from typing import ClassVar, Self
 
 import pydantic
@@ -7,6 +8,7 @@ import pydantic
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.parcellation.timeseries import SUFFIXES, Orientation
+from boldstream.refs import ArtifactName
 
 
 class ColumnsConfig(Config):
@@ -27,11 +29,18 @@ class ColumnsConfig(Config):
     t_r: str | None = None
     """Repetition time, in seconds, where the table has one."""
 
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        named = [column for column in self.model_dump().values() if column is not None]
+        if doubled := [column for column in named if named.count(column) > 1]:
+            raise ValueError(f"{doubled[0]!r} cannot be two columns at once")
+        return self
+
 
 class IngestConfig(Config):
     """Read parcellated scans and their participants table into a cohort."""
 
-    output: str
+    output: ArtifactName
     """Name of the cohort."""
 
     source: str
@@ -91,6 +100,13 @@ class IngestConfig(Config):
     def _check(self) -> Self:
         if not self.files.endswith(SUFFIXES):
             raise ValueError(f"files: {self.files!r} must end in one of {', '.join(SUFFIXES)}")
+        for field in re.findall(r"\{(.*?)\}", self.files):
+            if not field.isidentifier():
+                raise ValueError(
+                    f"files: {{{field}}} in {self.files!r} is no field; a field is {{subject}} or the like"
+                )
+        if self.participants_key in self.columns.model_dump().values():
+            raise ValueError(f"participants_key: {self.participants_key!r} is one of the columns, not a key")
         join = "subject" if self.participants_key == "participant_id" else self.participants_key
         if "{" + join + "}" not in self.files:
             raise ValueError(f"files: {self.files!r} has no field {{{join}}}, which names the subject of a scan")

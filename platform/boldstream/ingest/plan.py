@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -140,12 +141,19 @@ def read_participants(config: IngestConfig) -> Participants:
     where = str(config.participants)
     try:
         data = read_bytes(where)
-        frame = pd.read_csv(
-            BytesIO(data), sep="," if where.endswith(".csv") else "\t", dtype=str, keep_default_na=False
-        )
+        with warnings.catch_warnings():
+            # lines longer than the header would be shifted or cut
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                BytesIO(data),
+                sep="," if where.endswith(".csv") else "\t",
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            )
     except StorageError as error:
         raise SourceError(f"participants: {error}") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise SourceError(f"participants: {where} is not a table ({str(error).splitlines()[0]})") from None
     known = {ours: theirs for ours, theirs in config.columns.model_dump().items() if theirs is not None}
     for column in (config.participants_key, *known.values()):
@@ -153,6 +161,12 @@ def read_participants(config: IngestConfig) -> Participants:
             raise SourceError(
                 f"participants: {where} has no column {column!r} (columns: {', '.join(frame.columns)}); name the right "
                 "one under columns, or leave it empty"
+            )
+    for ours, theirs in known.items():
+        if ours != theirs and ours in frame.columns and ours not in known.values():
+            raise SourceError(
+                f"participants: {where} has a column {ours!r} beside {theirs!r}, which columns.{ours} names; "
+                "rename or remove one of them"
             )
     frame = frame.rename(columns={theirs: ours for ours, theirs in known.items()})
     keys = frame["participant_id" if config.participants_key == "participant_id" else config.participants_key].map(
@@ -198,11 +212,13 @@ def _refuse_text(name: str, texts: list[str | None], numbers: list[float | None]
 
 
 def _number(text: str | None) -> float | None:
+    if text is None or "_" in text:  # Python would read 5_3 as 53
+        return None
     try:
-        number = float(text) if text is not None else None
+        number = float(text)
     except ValueError:
         return None
-    return number if number is None or math.isfinite(number) else None
+    return number if math.isfinite(number) else None
 
 
 def _bare(key: str) -> str:

@@ -56,7 +56,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
             _read(todo, task, cohort, quarantine, run)
         elif cohort.versions:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, cohort.newest())
-        ref = _publish(config, cohort, quarantine, atlas.name, atlas.roi_names, run, new=bool(todo))
+        ref = _publish(config, cohort, quarantine, atlas.name, atlas.roi_names, run)
     return ref
 
 
@@ -91,15 +91,13 @@ def _publish(
     atlas: str,
     roi_names: tuple[str, ...],
     run: JobRun,
-    *,
-    new: bool,
 ) -> CohortRef:
     """Make what the table holds its next version, unless the newest holds the same."""
     rows: pa.Table = cohort.column(["scan_key", "row_digest"]).sort_by("scan_key")
     digest = digest_json([atlas, roi_names, rows["scan_key"].to_pylist(), rows["row_digest"].to_pylist()])
     manifest = cohort.manifest() if cohort.versions else None
+    reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
     if manifest is None or manifest.digest != digest:
-        reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
         manifest = cohort.publish(
             config=config.model_dump(mode="json"),
             config_hash=config.config_hash(),
@@ -110,6 +108,6 @@ def _publish(
             content={"atlas": atlas, "roi_names": list(roi_names), "quarantined": dict(reasons)},
         )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
-    run.log_metrics({"scans": rows.num_rows, "quarantined": sum(manifest.content["quarantined"].values())})
+    run.log_metrics({"scans": rows.num_rows, "quarantined": sum(reasons.values())})
     run.log_output(ref, manifest)
     return ref

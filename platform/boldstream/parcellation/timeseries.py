@@ -1,11 +1,14 @@
 """Read time series that somebody else has parcellated, and judge whether a scan can be used."""
 
+import csv
 import gzip
 import io
 import struct
+import tokenize
+import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,26 @@ from boldstream.errors import ScanError
 
 Orientation = Literal["timepoints_first", "rois_first"]
 SUFFIXES = (".1D", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".npy", ".mat")
+SEPARATORS = {"1D": r"\s+", "csv": ",", "tsv": "\t"}
+COUNTED_HEADER = 8
+"""From so many columns on, a first line that counts 0, 1, 2, … or 1, 2, 3, … is a header, not a timepoint."""
+
+UNREADABLE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MatReadError,
+    MemoryError,
+    OSError,
+    TypeError,
+    ValueError,
+    csv.Error,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy, pandas and scipy raise on damaged files (found by feeding them such files)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +50,7 @@ class ParcellatedSeries:
     ----------
     values : array, shape (n_timepoints, n_rois), float32
     column_names : tuple of str or None
-        The header of a text file with one column a region, without leading ``#``.
+        The header of a text file, without quotes and a leading ``#``.
     """
 
     values: NDArray[np.float32]
@@ -45,7 +68,8 @@ def read_timeseries(
         The file's content.
     name : str
         Its name; the ending says the format: ``.1D`` (blanks or tabs), ``.csv``, ``.tsv`` (both also ``.gz``),
-        ``.npy``, ``.mat`` (MATLAB up to version 7). Text files may begin with a header line.
+        ``.npy``, ``.mat`` (MATLAB up to version 7). Text files may begin with comment lines (``#``) and a header
+        line, of names or of the numbers from 0 or 1.
     orientation : {"timepoints_first", "rois_first"}
         Meaning of the file's rows.
     mat_key : str, optional
@@ -61,12 +85,12 @@ def read_timeseries(
         if name.endswith(".gz"):
             data, name = gzip.decompress(data), name.removesuffix(".gz")
         if name.endswith(".npy"):
-            values, header = np.load(io.BytesIO(data), allow_pickle=False), None
+            values, header = _read_npy(data), None
         elif name.endswith(".mat"):
             values, header = _read_mat(data, mat_key), None
         else:
-            values, header = _read_text(data, r"\s+" if name.endswith(".1D") else "," if ".csv" in name else "\t")
-    except (EOFError, OSError, zlib.error, struct.error, ValueError, TypeError, MatReadError) as error:
+            values, header = _read_text(data, SEPARATORS[name.rpartition(".")[2]])
+    except UNREADABLE as error:
         raise ScanError("unreadable", f"{_first_line(error)}") from None
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise ScanError("unreadable", f"holds {values.dtype} of shape {values.shape}, not a table of real numbers")
@@ -79,6 +103,14 @@ def read_timeseries(
 def _first_line(error: Exception) -> str:
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def _read_npy(data: bytes) -> NDArray[np.number]:
+    """Return the array of a .npy file."""
+    found = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(found, np.ndarray):
+        raise ValueError("is an .npz archive, not one array; save it with numpy.save")
+    return found
 
 
 def _read_mat(data: bytes, key: str | None) -> NDArray[np.number]:
@@ -95,22 +127,41 @@ def _read_mat(data: bytes, key: str | None) -> NDArray[np.number]:
 
 def _read_text(data: bytes, separator: str) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:
     """Return the numbers of a text table, and its header line if there is one."""
-    text = data.decode("utf-8-sig")
-    first, _, rest = text.partition("\n")
-    fields = [field.strip().lstrip("#") for field in (first.split() if separator == r"\s+" else first.split(separator))]
-    # PCP's 1D files begin with `#1 #2 …`: numbers to the eye, but a header.
-    header = tuple(fields) if first.lstrip().startswith("#") or not all(map(_is_number, fields)) else None
-    body = rest if header else text
-    frame = pd.read_csv(io.StringIO(body), sep=separator, header=None, skip_blank_lines=True)
+    lines = data.decode("utf-8-sig").splitlines()
+    n_comments = next((i for i, line in enumerate(lines) if not line.lstrip().startswith("#")), len(lines))
+    header, n_skipped = None, n_comments
+    if n_comments:
+        # PCP's 1D files begin with `#1 #2 …`, AFNI's with comments; the last of these lines may be the header.
+        header = _fields(lines[n_comments - 1].lstrip().removeprefix("#"), separator)
+    elif lines and _is_header(first := _fields(lines[0], separator)):
+        header, n_skipped = first, 1
+    frame = pd.read_csv(io.StringIO("\n".join(lines[n_skipped:])), sep=separator, header=None)
     for column in frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            numbers = pd.to_numeric(frame[column], errors="coerce")
-            row = int(np.flatnonzero(numbers.isna() & frame[column].notna())[0])
-            line = row + (2 if header else 1)
-            raise ValueError(
-                f"text {frame[column].iloc[row]!r} among the numbers (line {line}, column {int(column) + 1})"
-            )
+        if not pd.api.types.is_numeric_dtype(frame[column]) or pd.api.types.is_bool_dtype(frame[column]):
+            _refuse_text(frame[column], n_skipped)
+    if header and len(header) != frame.shape[1] and n_comments:
+        header = None  # a comment
     return frame.to_numpy(dtype=np.float64), header
+
+
+def _fields(line: str, separator: str) -> tuple[str, ...]:
+    """Split a header line; quotes and every field's leading ``#`` go."""
+    fields = line.replace('"', "").split() if separator == r"\s+" else next(csv.reader([line], delimiter=separator), [])
+    return tuple(field.strip().lstrip("#") for field in fields)
+
+
+def _is_header(fields: tuple[str, ...]) -> bool:
+    """Say whether a first line names the columns: by words, or by the numbers that pandas writes for lack of names."""
+    counted = [[str(i) for i in range(first, first + len(fields))] for first in (0, 1)]
+    return not all(map(_is_number, fields)) or (len(fields) >= COUNTED_HEADER and list(fields) in counted)
+
+
+def _refuse_text(column: "pd.Series[Any]", n_skipped: int) -> None:
+    """Name the first text in a column that must hold numbers, by its line in the file."""
+    for row, value in enumerate(column):
+        if isinstance(value, (str, bool)) and not _is_number(str(value)):
+            line = f"line {row + n_skipped + 1}, column {int(str(column.name)) + 1}"
+            raise ValueError(f"text {str(value)!r} among the numbers ({line})")
 
 
 def _is_number(text: str) -> bool:
@@ -118,7 +169,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return text == ""
-    return True
+    return "_" not in text
 
 
 def judge_series(
@@ -171,5 +222,7 @@ def _judge_header(names: tuple[str, ...] | None, roi_names: tuple[str, ...]) -> 
     """Refuse a file whose header names the atlas's regions in another order, or other regions of that kind."""
     if names is None or names == roi_names or not set(names) & set(roi_names):
         return
+    if len(names) != len(roi_names):
+        raise ScanError("roi_order", f"its header names {len(names)} regions, its lines have {len(roi_names)}")
     at = next(i for i, (ours, theirs) in enumerate(zip(roi_names, names, strict=True)) if ours != theirs)
     raise ScanError("roi_order", f"column {at + 1} is {names[at]!r} where the atlas has {roi_names[at]!r}")

@@ -1,5 +1,6 @@
 """What the pretrain room is told."""
 
+import re
 from typing import ClassVar, Self
 
 import pydantic
@@ -9,6 +10,10 @@ from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
 from boldstream.encoders.brainjepa.masks import MaskSpec
 from boldstream.encoders.brainjepa.scaling import ScalingKind
+from boldstream.refs import ArtifactName
+
+ALIAS = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9_-]+", re.IGNORECASE)
+"""MLflow keeps ``latest`` and ``v1``, ``v2``, … for itself."""
 
 
 class OptimConfig(Config):
@@ -48,7 +53,7 @@ class OptimConfig(Config):
 class PretrainConfig(Config):
     """Pretrain Brain-JEPA on a cohort and register the model version."""
 
-    output: str
+    output: ArtifactName
     """Name of the registered model."""
 
     cohort: str
@@ -104,6 +109,15 @@ class PretrainConfig(Config):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
+        check_alias(self.alias)
         if self.steps and self.optim.warmup_steps >= self.steps:
             raise ValueError(f"optim.warmup_steps ({self.optim.warmup_steps}) must be below steps ({self.steps})")
         return self
+
+
+def check_alias(alias: str) -> None:
+    """Refuse an alias that the registry would refuse, before anything is trained."""
+    if not ALIAS.fullmatch(alias):
+        raise ValueError(
+            f"alias: {alias!r} is no alias; use letters, digits, '-' and '_', and neither 'latest' nor 'v1', 'v2', …"
+        )

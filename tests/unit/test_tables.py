@@ -1,0 +1,321 @@
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from boldstream.artifacts.cohort import cohort_tables, open_cohort
+from boldstream.artifacts.embeddings import open_table, row_key
+from boldstream.artifacts.gradient import find_gradient, open_gradient, publish_gradient
+from boldstream.artifacts.manifest import Parent
+from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.tables import VersionedTable
+from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, GradientError, OutputExistsError
+from boldstream.refs import CohortRef
+from boldstream.storage import Warehouse, local_path
+
+SCHEMA = pa.schema([pa.field("scan_key", pa.string(), nullable=False), pa.field("WISC.IQ", pa.float64())])
+IDENTITY = {"atlas": "toy", "optim": {"lr": 0.1, "steps": 3}}
+
+
+@pytest.fixture
+def warehouse(tmp_path):
+    found = Warehouse.at(str(tmp_path / "w"))
+    yield found
+    found.catalog.close()
+
+
+def shard(table, *keys):
+    rows = pa.table({"scan_key": list(keys), "WISC.IQ": [1.0] * len(keys)}, schema=SCHEMA)
+    return write_shard(table.uri, shard_name(keys, "run"), rows)
+
+
+def publish(table, rows, **values):
+    known = {"config": {}, "config_hash": "h", "parents": [], "digest": f"d{rows}", "content": {}}
+    return table.publish(rows=rows, mlflow_run_id=None, **known | values)
+
+
+@pytest.fixture
+def table(warehouse):
+    """One published version with two rows, and one row more that belongs to none."""
+    table = VersionedTable(warehouse, "cohorts", "a", CohortError)
+    table.begin(SCHEMA, IDENTITY)
+    table.append([shard(table, "k1", "k2")])
+    publish(table, 2)
+    table.append([shard(table, "k3")])
+    return table
+
+
+def again(table):
+    """Return the table as another process sees it."""
+    return VersionedTable(table.warehouse, table.kind, table.name, table.error)
+
+
+def keys(found):
+    return sorted(found["scan_key"].to_pylist())
+
+
+def test_version__holds_what_was_there_when_it_was_published(table):
+    assert keys(table.column(["scan_key"], "1")) == ["k1", "k2"]
+    assert keys(table.column(["scan_key"])) == ["k1", "k2", "k3"]
+    publish(table, 3)
+    other = again(table)
+    assert other.versions == ["1", "2"]
+    assert other.newest() == "2"
+    assert keys(other.column(["scan_key"], "1")) == ["k1", "k2"]
+    assert keys(other.column(["scan_key"], "2")) == ["k1", "k2", "k3"]
+    assert [file.rows for file in other.check_files("1")] == [2]
+    assert (other.manifest().rows, other.manifest("1").rows) == (3, 2)
+
+
+def test_versions__are_numbers_not_text(table):
+    for _ in range(10):
+        publish(table, 3)
+    assert table.newest() == "11"
+
+
+def test_manifest__is_json_beside_the_table(table):
+    found = json.loads((local_path(table.uri) / "versions" / "v1.json").read_text())
+    assert (found["kind"], found["name"], found["version"], found["rows"]) == ("cohorts", "a", "1", 2)
+    assert found["content"]["iceberg_snapshot"]
+
+
+def test_begin__goes_on_with_the_same_run(table):
+    other = again(table)
+    other.begin(SCHEMA, {**IDENTITY, "optim": {"steps": 3, "lr": 0.1}})
+    other.append([shard(other, "k4")])
+    assert keys(other.column(["scan_key"])) == ["k1", "k2", "k3", "k4"]
+
+
+def test_begin__refuses_another_run_and_names_what_differs(table):
+    with pytest.raises(
+        OutputExistsError,
+        match=r"cohort 'a' exists in file:.* was made with other settings \(atlas: 'toy' -> 'cc200'; "
+        r"optim.lr: 0.1 -> 0.2; seed: None -> 1\); choose another output name, or the same settings to go on",
+    ):
+        again(table).begin(SCHEMA, {"atlas": "cc200", "optim": {"lr": 0.2, "steps": 3}, "seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (SCHEMA.append(pa.field("new", pa.string())), "new: None -> 'string'"),
+        (SCHEMA.remove(1), "WISC.IQ: 'double' -> None"),
+        (SCHEMA.set(1, pa.field("WISC.IQ", pa.string())), "WISC.IQ: 'double' -> 'string'"),
+    ],
+)
+def test_begin__refuses_other_columns(table, schema, message):
+    with pytest.raises(OutputExistsError, match=rf"cohort 'a' exists with other columns \({message}\); choose another"):
+        again(table).begin(schema, IDENTITY)
+
+
+def test_append__of_a_committed_shard_fails(table):
+    with pytest.raises(ValueError, match="already referenced"):
+        table.append([shard(table, "k3")])
+    assert keys(table.column(["scan_key"])) == ["k1", "k2", "k3"]
+
+
+def test_publish__of_an_empty_table_is_refused(warehouse):
+    table = VersionedTable(warehouse, "cohorts", "a", CohortError)
+    table.begin(SCHEMA, IDENTITY)
+    assert table.column(["scan_key"]).num_rows == 0
+    with pytest.raises(CohortError, match="has no rows, so there is nothing to publish"):
+        publish(table, 0)
+
+
+def test_unfinished_table__is_not_there_for_readers(warehouse):
+    table = VersionedTable(warehouse, "cohorts", "a", CohortError)
+    table.begin(SCHEMA, IDENTITY)
+    table.append([shard(table, "k1")])
+    with pytest.raises(CohortError, match="cohort 'a' has no published version: its run has not finished; run the sa"):
+        open_cohort("a", warehouse.uri)
+
+
+def test_manifest_without_tag__is_no_version(table):
+    folder = local_path(table.uri) / "versions"
+    shutil.copy(folder / "v1.json", folder / "v2.json")
+    assert again(table).versions == ["1"]
+    assert publish(table, 3).version == "2"
+    assert again(table).manifest("2").rows == 3
+
+
+def test_open__says_what_is_there_instead(table, warehouse):
+    with pytest.raises(CohortError, match=r"no cohort 'b' in warehouse file:.* \(there: a\)"):
+        open_cohort("b", warehouse.uri)
+    with pytest.raises(CohortError, match=r"cohort 'a' has no version '7' \(there: 1\)"):
+        open_cohort("a@7", warehouse.uri)
+    with pytest.raises(CohortError, match=r"no cohort 'b' in warehouse file:.*/empty \(there: none\)"):
+        open_cohort("b", f"{warehouse.uri}/empty")
+    with pytest.raises(EmbeddingsError, match=r"no embedding 'a' in warehouse .* \(there: none\)"):
+        open_table("a", warehouse.uri)
+    with pytest.raises(ConfigError, match="cohort: 'a@' does not name an artifact"):
+        open_cohort("a@", warehouse.uri)
+
+
+@pytest.mark.parametrize("kind", ["uri", "path", "name"])
+def test_open__takes_every_spelling_of_a_pointer(table, warehouse, kind, tmp_path):
+    pointer = {"uri": f"{table.uri}@1", "path": f"{tmp_path}/w/cohorts/a@1", "name": "a@1"}[kind]
+    elsewhere = warehouse.uri if kind == "name" else f"file://{tmp_path}/elsewhere"
+    assert open_cohort(pointer, elsewhere).ref == CohortRef(table.uri, "1", "d2")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_open__refuses_a_folder_of_parquet(tmp_path):
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    pq.write_table(pa.table({"scan_key": ["k1"]}), folder / "a.parquet")
+    with pytest.raises(
+        CohortError, match=r"cohort: '.*parquet' is not below a folder 'cohorts' of a warehouse, so it "
+    ):
+        open_cohort(str(folder), str(tmp_path / "w"))
+    (tmp_path / "cohorts").mkdir()
+    folder.rename(tmp_path / "cohorts" / "parquet")
+    with pytest.raises(CohortError, match=r"no cohort 'parquet' in warehouse"):
+        open_cohort(str(tmp_path / "cohorts" / "parquet"), str(tmp_path / "w"))
+
+
+def test_open__refuses_a_version_without_manifest(table, warehouse):
+    manifest = local_path(table.uri) / "versions" / "v1.json"
+    manifest.unlink()
+    with pytest.raises(
+        CohortError, match=r"cohort a@1 has no manifest \(.*v1.json is missing\), so what it holds cann"
+    ):
+        open_cohort("a", warehouse.uri)
+    manifest.write_text("{")
+    with pytest.raises(ArtifactError, match=r"a@1 \(.*v1.json\): is no manifest .* the artifact is not whole"):
+        open_cohort("a", warehouse.uri)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def overwrite(path):
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def scramble_footer(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:-80] + b"\xff" * 72 + data[-8:])
+
+
+def replace(path):
+    rows = pa.table({"scan_key": ["k"] * 5}, schema=SCHEMA.remove(1))
+    size = path.stat().st_size
+    pq.write_table(rows, path)
+    assert path.stat().st_size != size
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (Path.unlink, "is missing"),
+        (cut_short, r"has \d+ bytes instead of \d+ \(truncated or overwritten\)"),
+        (replace, r"has \d+ bytes instead of \d+ \(truncated or overwritten\)"),
+        (overwrite, r"is not Parquet \("),
+        (scramble_footer, r"is not Parquet \("),
+    ],
+)
+def test_open__refuses_a_damaged_file(table, warehouse, damage, message):
+    (file,) = table.files("1")
+    damage(local_path(file.uri))
+    with pytest.raises(
+        CohortError, match=rf"cohort a@1: data file {file.uri} {message}.*; restore the file or make the cohort again"
+    ) as caught:
+        open_cohort("a", warehouse.uri)
+    assert "\n" not in str(caught.value)
+
+
+def test_open__refuses_a_file_with_other_rows(table, warehouse):
+    (file,) = table.files("1")
+    path = local_path(file.uri)
+    size = path.stat().st_size
+    rows = pa.table({"scan_key": ["k1"], "WISC.IQ": [1.0]}, schema=SCHEMA)
+    for padding in range(4000):
+        rows = rows.replace_schema_metadata({"pad": "x" * padding})
+        pq.write_table(rows, path, compression="none")
+        if path.stat().st_size >= size:
+            break
+    table_file = type(file)(file.uri, file.rows, path.stat().st_size)
+    from boldstream.artifacts.files import file_problem
+
+    assert file_problem(table_file) == f"data file {file.uri} has 1 rows instead of 2"
+
+
+def test_open__says_so_where_the_folder_was_removed(table, warehouse):
+    shutil.rmtree(local_path(table.uri))
+    with pytest.raises(
+        CohortError, match=r"knows cohort 'a', but its files are gone .*; restore the folder, or choose"
+    ):
+        open_cohort("a", warehouse.uri)
+    with pytest.raises(CohortError, match="its files are gone"):
+        again(table).begin(SCHEMA, IDENTITY)
+
+
+def test_quarantine__stands_beside_its_table(warehouse):
+    cohort, quarantine = cohort_tables(warehouse, "a")
+    assert (cohort.uri, quarantine.uri) == (f"{warehouse.uri}/cohorts/a", f"{warehouse.uri}/cohorts_quarantine/a")
+
+
+def test_shard_name__follows_from_rows_and_run():
+    assert shard_name(["a", "b"], "run") == shard_name(["a", "b"], "run")
+    assert len({shard_name(k, r) for k, r in [(["a", "b"], "run"), (["b", "a"], "run"), (["a", "b"], "other")]}) == 3
+
+
+def test_row_key__names_the_part_only_where_there_are_parts():
+    assert [row_key("sub-1", 0, 1), row_key("sub-1", 1, 2)] == ["sub-1", "sub-1_part-2"]
+
+
+@pytest.fixture
+def gradient(warehouse):
+    import numpy as np
+
+    ref, _ = publish_gradient(
+        warehouse,
+        "g",
+        np.array([[0.1, 1 / 3], [-2.5, 1e-17], [3, 4]]),
+        atlas="toy",
+        roi_names=("left", "mid, dle", 'ri"ght'),
+        config={},
+        identity={"n_components": 2},
+        parents=[Parent.of(CohortRef("file:///w/cohorts/p", "2", "d"))],
+        mlflow_run_id=None,
+    )
+    return ref
+
+
+def test_gradient__comes_back_to_the_last_digit(gradient, warehouse):
+    for pointer in ("g", "g@1", gradient.pointer):
+        found = open_gradient(pointer, warehouse.uri)
+        assert found.values.tolist() == [[0.1, 1 / 3], [-2.5, 1e-17], [3, 4]]
+        assert found.roi_names == ("left", "mid, dle", 'ri"ght')
+        assert found.ref == gradient
+    assert find_gradient(warehouse, "g", {"n_components": 2}) == gradient
+    assert find_gradient(warehouse, "other", {}) is None
+
+
+def test_gradient__made_otherwise_is_refused(gradient, warehouse):
+    with pytest.raises(OutputExistsError, match=r"gradient 'g' exists .* other settings \(n_components: 2 -> 3\)"):
+        find_gradient(warehouse, "g", {"n_components": 3})
+
+
+def test_gradient__that_is_not_whole_is_refused(gradient, warehouse):
+    with pytest.raises(
+        GradientError, match=r"no gradient 'other' \(.*manifest.json is missing\); make it with jobs/gra"
+    ):
+        open_gradient("other", warehouse.uri)
+    with pytest.raises(GradientError, match="no gradient 'g@2'"):
+        open_gradient("g@2", warehouse.uri)
+    folder = local_path(gradient.uri)
+    csv = folder / "gradient.csv"
+    csv.write_text(csv.read_text().replace("-2.5", "2.5"))
+    with pytest.raises(GradientError, match=r"gradient.csv is not the file that its manifest describes; make it again"):
+        open_gradient("g", warehouse.uri)
+    csv.unlink()
+    with pytest.raises(GradientError, match=r"gradient.csv: no such file"):
+        open_gradient("g", warehouse.uri)
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(GradientError, match=r"is no manifest \(holds a list\)"):
+        open_gradient("g", warehouse.uri)
