@@ -160,15 +160,16 @@ def publish_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rename(old)
         draft.rename(path)
-        remove_folder(old)
+        remove_files(str(old))
     finally:
-        remove_folder(draft)
+        remove_files(str(draft))
 
 
-def remove_folder(path: Path) -> None:
-    """Remove a local folder with all that is in it, if it is there."""
-    if path.exists():
-        pafs.LocalFileSystem().delete_dir(str(path))
+def remove_files(uri: str) -> None:
+    """Remove a folder with all that is in it, on any filesystem, if it is there."""
+    fs, path = filesystem(uri)
+    if fs.get_file_info(path).type == pafs.FileType.Directory:
+        fs.delete_dir(path)
 
 
 def sha256_of_folder(folder: Path) -> str:

@@ -107,7 +107,9 @@ def test_ingest__adds_new_scans_as_a_new_version_and_keeps_the_old(tmp_path):
     assert (first.version, second.version) == ("1", "2")
     assert first.digest != second.digest
     keys = {
-        version: sorted(key for _, found in open_cohort(f"study@{version}", config.warehouse).keys_by_file() for key in found)
+        version: sorted(
+            key for _, found in open_cohort(f"study@{version}", config.warehouse).keys_by_file() for key in found
+        )
         for version in "12"
     }
     assert keys["1"] == ["sub-1", "sub-2", "sub-3", "sub-4"]
@@ -116,7 +118,7 @@ def test_ingest__adds_new_scans_as_a_new_version_and_keeps_the_old(tmp_path):
 
     # the same scans at once give the same content
     whole = ingest_config(tmp_path, warehouse=str(tmp_path / "other"), shard_size=64)
-    assert ingest_cohort(whole).digest != second.digest  # ages follow from the order in the table
+    assert ingest_cohort(whole).digest == second.digest
     assert_whole(whole, 5)
 
 
@@ -132,7 +134,9 @@ def test_cohort_digest__does_not_depend_on_the_shards(tmp_path):
 def test_ingest__refuses_other_settings_for_the_same_output(tmp_path):
     write_study(tmp_path, ["1", "2"])
     ingest_cohort(ingest_config(tmp_path))
-    with pytest.raises(OutputExistsError, match=r"cohort 'study' exists in .*\(min_timepoints: 2 -> 30\); choose another"):
+    with pytest.raises(
+        OutputExistsError, match=r"cohort 'study' exists in .*\(min_timepoints: 2 -> 30\); choose another"
+    ):
         ingest_cohort(ingest_config(tmp_path, min_timepoints=30))
     (tmp_path / "rois.txt").write_text("\n".join(reversed(ROIS)))
     with pytest.raises(OutputExistsError, match="roi_names_sha256"):

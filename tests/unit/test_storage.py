@@ -12,7 +12,7 @@ from boldstream.storage import (
     publish_bytes,
     publish_folder,
     read_bytes,
-    remove_folder,
+    remove_files,
     sha256_of_folder,
 )
 
@@ -138,6 +138,6 @@ def test_sha256_of_folder__goes_by_names_and_contents(tmp_path):
     assert sha256_of_folder(tmp_path) == first
     (tmp_path / "a" / "x").write_text("2")
     assert sha256_of_folder(tmp_path) != first
-    remove_folder(tmp_path / "a")
-    remove_folder(tmp_path / "a")
+    remove_files(str(tmp_path / "a"))
+    remove_files(str(tmp_path / "a"))
     assert not (tmp_path / "a").exists()

@@ -10,6 +10,7 @@ from boldstream.artifacts.cohort import cohort_tables, open_cohort
 from boldstream.artifacts.embeddings import open_table, row_key
 from boldstream.artifacts.gradient import find_gradient, open_gradient, publish_gradient
 from boldstream.artifacts.manifest import Parent
+from boldstream.artifacts.receipts import begin_run
 from boldstream.artifacts.shards import shard_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, GradientError, OutputExistsError
@@ -101,14 +102,32 @@ def test_begin__refuses_another_run_and_names_what_differs(table):
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        (SCHEMA.append(pa.field("new", pa.string())), "new: None -> 'string'"),
-        (SCHEMA.remove(1), "WISC.IQ: 'double' -> None"),
-        (SCHEMA.set(1, pa.field("WISC.IQ", pa.string())), "WISC.IQ: 'double' -> 'string'"),
+        (SCHEMA.append(pa.field("new", pa.string())), "column new: None -> 'string'"),
+        (SCHEMA.remove(1), "column WISC.IQ: 'double' -> None"),
+        (SCHEMA.set(1, pa.field("WISC.IQ", pa.string())), "column WISC.IQ: 'double' -> 'string'"),
     ],
 )
 def test_begin__refuses_other_columns(table, schema, message):
-    with pytest.raises(OutputExistsError, match=rf"cohort 'a' exists with other columns \({message}\); choose another"):
+    with pytest.raises(OutputExistsError, match=rf"made with other settings \({message}\); choose another"):
         again(table).begin(schema, IDENTITY)
+
+
+def test_begin_run__clears_away_an_unfinished_run_with_other_settings(warehouse, caplog):
+    unfinished, quarantine = cohort_tables(warehouse, "b")
+    begin_run(unfinished, quarantine, SCHEMA, IDENTITY)
+    left = shard(unfinished, "k1")
+    unfinished.append([left])
+    begin_run(again(unfinished), again(quarantine), SCHEMA, {**IDENTITY, "atlas": "cc200"})
+    assert "clearing away an unfinished run with other settings (atlas: 'toy' -> 'cc200')" in caplog.text
+    assert keys(again(unfinished).column(["scan_key"])) == []
+    assert not local_path(left).exists()
+
+
+def test_begin_run__keeps_what_was_published(table):
+    quarantine = cohort_tables(table.warehouse, "a")[1]
+    with pytest.raises(OutputExistsError, match=r"\(atlas: 'toy' -> 'cc200'\)"):
+        begin_run(again(table), quarantine, SCHEMA, {**IDENTITY, "atlas": "cc200"})
+    assert keys(again(table).column(["scan_key"], "1")) == ["k1", "k2"]
 
 
 def test_append__of_a_committed_shard_fails(table):

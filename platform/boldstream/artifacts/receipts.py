@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow as pa
+
+from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.progress import Progress
 
@@ -13,6 +16,29 @@ COMMIT_EVERY = 32
 """Shards between two commits to the tables: a killed run repeats at most so many."""
 
 logger = logging.getLogger(__name__)
+
+
+def begin_run(table: VersionedTable, quarantine: VersionedTable, schema: pa.Schema, identity: dict[str, Any]) -> None:
+    """Create a table and its quarantine for a run, or go on with those that the same run began.
+
+    An unfinished run with other settings, which has published nothing, is cleared away.
+
+    Raises
+    ------
+    OutputExistsError
+        If the table has a published version that was made with other settings.
+    """
+    if table.exists and not table.versions and (differing := table.differences(schema, identity)):
+        logger.warning(
+            "%s %s: clearing away an unfinished run with other settings (%s)",
+            table.kind,
+            table.name,
+            "; ".join(differing),
+        )
+        table.drop()
+        quarantine.drop()
+    table.begin(schema, identity)
+    quarantine.begin(QUARANTINE_SCHEMA, identity)
 
 
 class Receipts:

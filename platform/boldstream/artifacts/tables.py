@@ -17,7 +17,7 @@ from boldstream.artifacts.files import file_problem
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.errors import ArtifactError, OutputExistsError
 from boldstream.refs import split_pointer
-from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
+from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes, remove_files
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -124,17 +124,24 @@ class VersionedTable:
                 self._identifier, schema, location=self.uri, properties={RUN_PROPERTY: json.dumps(identity)}
             )
             return
-        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
-        if differing := differing_keys(theirs, identity):
+        if differing := self.differences(schema, identity):
             raise OutputExistsError(
                 f"{self.kind.rstrip('s')} {self.name!r} exists in {self.warehouse.uri} and was made with other "
                 f"settings ({'; '.join(differing)}); choose another output name, or the same settings to go on"
             )
-        if differing := differing_keys(_kinds(self.iceberg.schema().as_arrow()), _kinds(schema)):
-            raise OutputExistsError(
-                f"{self.kind.rstrip('s')} {self.name!r} exists with other columns ({'; '.join(differing)}); choose "
-                "another output name"
-            )
+
+    def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
+        """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
+        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
+        columns = differing_keys(_kinds(self.iceberg.schema().as_arrow()), _kinds(schema), "column ")
+        return differing_keys(theirs, identity) + columns
+
+    def drop(self) -> None:
+        """Remove the table and its files, if there are any."""
+        if self.exists:
+            self.warehouse.catalog.drop_table(self._identifier)
+        self.__dict__.pop("iceberg", None)
+        remove_files(self.uri)
 
     def append(self, shards: Sequence[str]) -> None:
         """Commit finished Parquet files to the table in one transaction (readers of versions see none of them)."""
@@ -273,5 +280,11 @@ def differing_keys(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "
         if isinstance(old, dict) and isinstance(new, dict):
             found += differing_keys(old, new, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key}: {old!r} -> {new!r}")
+            found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
     return found
+
+
+def _short(value: Any) -> str:
+    """Return a value as it is printed in messages: digests and long lists are cut."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:20]}…"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import QUARANTINE_SCHEMA, Cohort, open_cohort
+from boldstream.artifacts.cohort import Cohort, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema, embedding_tables, row_key
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.receipts import Receipts
+from boldstream.artifacts.receipts import Receipts, begin_run
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect, count_gpus
 from boldstream.config import digest_json
@@ -76,8 +76,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         }
         table, quarantine = embedding_tables(Warehouse.at(config.warehouse), config.output)
         schema = embedding_schema(_carried(cohort))
-        table.begin(schema, identity)
-        quarantine.begin(QUARANTINE_SCHEMA, identity)
+        begin_run(table, quarantine, schema, identity)
         done = _keys(table, "row_key") | _keys(quarantine, "scan_key")
         task = EmbedTask(
             strategy=strategy,

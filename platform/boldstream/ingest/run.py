@@ -6,8 +6,8 @@ from collections import Counter
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import QUARANTINE_SCHEMA, cohort_schema, cohort_tables
-from boldstream.artifacts.receipts import Receipts
+from boldstream.artifacts.cohort import cohort_schema, cohort_tables
+from boldstream.artifacts.receipts import Receipts, begin_run
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.config import digest_json
@@ -46,8 +46,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
     schema = cohort_schema(phenotypes)
     with job_run("ingest", config.output, config) as run:
         identity = config.identity() | {"roi_names_sha256": digest_json(atlas.roi_names)}
-        cohort.begin(schema, identity)
-        quarantine.begin(QUARANTINE_SCHEMA, identity)
+        begin_run(cohort, quarantine, schema, identity)
         done = _keys(cohort) | _keys(quarantine)
         todo = [plan for plan in plans if plan.scan_key not in done]
         logger.info("ingest: %d scans in %s, %d to read", len(plans), config.source, len(todo))
