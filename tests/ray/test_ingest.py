@@ -1,6 +1,7 @@
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,9 @@ def test_ingest__without_one_usable_scan_says_why(tmp_path):
         ingest_cohort(config)
     with pytest.raises(SourceError, match=r"none of the 2 scans can be used \(2 x too_short\); for example sub-"):
         ingest_cohort(config)
+    # the name is free for the mended settings
+    assert ingest_cohort(config.model_copy(update={"min_timepoints": 50})).version == "1"
+    assert_whole(config, 2)
 
 
 def test_ingest__of_an_unknown_atlas_leaves_nothing_behind(tmp_path):
@@ -181,11 +185,9 @@ def many(tmp_path):
 
 def wait_for_a_commit(config, process):
     """Wait until the first shards are committed, while most are still to come."""
+    metadata = Path(config.warehouse, "cohorts", config.output, "metadata")
     deadline = time.monotonic() + 120
-    metadata = (config.warehouse, "cohorts", config.output, "metadata")
-    from pathlib import Path
-
-    while len(list(Path(*metadata).glob("*.metadata.json"))) < 2:
+    while len(list(metadata.glob("*.metadata.json"))) < 2 or not column(tables(config)[0], "scan_key"):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.005)

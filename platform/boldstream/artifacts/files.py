@@ -28,9 +28,8 @@ def read_parquet(files: Sequence[DataFile], columns: Sequence[str]) -> "ray.data
 
     fs, _ = filesystem(files[0].uri)
     paths = [filesystem(file.uri)[1] for file in files]
-    return ray.data.read_parquet(
-        paths, filesystem=fs, columns=list(columns), override_num_blocks=len(paths), file_extensions=None
-    )
+    found = ray.data.read_parquet(paths, filesystem=fs, override_num_blocks=len(paths), file_extensions=None)
+    return found.select_columns(list(columns))
 
 
 def file_problem(file: DataFile) -> str | None:

@@ -182,6 +182,9 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
     counted = Receipts(table, quarantine, Progress(run, "embed", n_left, "vectors"))
     counted.take(receipts.iter_rows())
     if counted.reasons and not _keys(table, "row_key"):
+        # nothing to go on from: the mended settings may have the same output
+        table.discard()
+        quarantine.discard()
         raise EmbeddingsError(
             f"none of the {n_left} scans of cohort {cohort.label} can be embedded ({counted.summary}); "
             f"for example {counted.example}"

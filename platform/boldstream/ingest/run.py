@@ -78,6 +78,9 @@ def _read(
     counted = Receipts(cohort, quarantine, Progress(run, "ingest", len(todo)))
     counted.take(dataset.iter_rows())
     if counted.reasons and not _keys(cohort):
+        # nothing to go on from: the mended settings may have the same output
+        cohort.discard()
+        quarantine.discard()
         raise SourceError(
             f"none of the {len(todo)} scans can be used ({counted.summary}); for example {counted.example}"
         )
