@@ -37,6 +37,7 @@ def interrupt_at(demo: subprocess.Popen[str], mark: str) -> str:
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(1500)
 def test_demo__interrupted_then_again_then_once_more(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     first = start_demo(tmp_path)
@@ -46,7 +47,7 @@ def test_demo__interrupted_then_again_then_once_more(tmp_path: Path) -> None:
     assert not (tmp_path / "boldstream-demo" / "report").exists()
 
     second = start_demo(tmp_path)
-    said = second.communicate(timeout=400)[0]
+    said = second.communicate(timeout=900)[0]
     assert second.returncode == 0, said
     assert "nothing is new; cohort demo@1 stands" in said
     numbers = json.loads((tmp_path / "boldstream-demo" / "report" / "numbers.json").read_text())
@@ -58,7 +59,7 @@ def test_demo__interrupted_then_again_then_once_more(tmp_path: Path) -> None:
     assert abs(trained.vectors() - untrained.vectors()).max() > 0.01
 
     third = start_demo(tmp_path)
-    said = third.communicate(timeout=200)[0]
+    said = third.communicate(timeout=400)[0]
     assert third.returncode == 0, said
     assert "pretrain: models:/brainjepa-demo/1 was made by the same run" in said
     assert open_table("demo-trained", warehouse).ref == trained.ref

@@ -149,10 +149,10 @@ def test_ingest__without_one_usable_scan_says_why(tmp_path):
     config = ingest_config(tmp_path, min_timepoints=100)
     with pytest.raises(
         SourceError,
-        match=r"none of the 2 scans can be used \(2 x too_short\); for example sub-1: has 60 timepoints, fewer than",
+        match=r"none of the 2 scans can be used \(2 x too_short; for example sub-1: has 60 timepoints, fewer than",
     ):
         ingest_cohort(config)
-    with pytest.raises(SourceError, match=r"none of the 2 scans can be used \(2 x too_short\); for example sub-"):
+    with pytest.raises(SourceError, match=r"none of the 2 scans can be used \(2 x too_short; for example sub-1"):
         ingest_cohort(config)
     # the name is free for the mended settings
     assert ingest_cohort(config.model_copy(update={"min_timepoints": 50})).version == "1"

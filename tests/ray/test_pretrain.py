@@ -153,7 +153,9 @@ def test_pretrain__leaves_scans_of_unknown_repetition_time_out(study, tmp_path):
     write_study(tmp_path, ["1", "2", "3"])
     sites = {"t_r": None, "t_r_by_site": {"site0": 2.0}}
     cohort = ingest_cohort(ingest_config(tmp_path, shard_size=1, **sites))
-    ref = pretrain(config_of(study, cohort=cohort.pointer, target_t_r=1.0, steps=2, optim={"batch_size": 2}, output="t"))
+    ref = pretrain(
+        config_of(study, cohort=cohort.pointer, target_t_r=1.0, steps=2, optim={"batch_size": 2}, output="t")
+    )
     (run,) = mlflow.search_runs(
         experiment_names=["boldstream"], filter_string="run_name = 'pretrain t'", output_format="list"
     )
@@ -172,17 +174,23 @@ def test_pretrain__ends_where_the_loss_does(study, tmp_path):
 
 
 def test_resolve__says_what_the_registry_has(study):
-    with pytest.raises(ModelError, match=r"model: 'toy' is no model version; write models:/name/3 or models:/name@champ"):
+    with pytest.raises(
+        ModelError, match=r"model: 'toy' is no model version; write models:/name/3 or models:/name@champ"
+    ):
         resolve_model("toy")
     with pytest.raises(ModelError, match="is no model version"):
         resolve_model("models:/toy")
     for pointer in ("models:/toy/77", "models:/toy@nobody", "models:/nobody/1", "models:/nobody@champion"):
-        with pytest.raises(ModelError, match=rf"model: '{pointer}' is not in the registry at sqlite.*models there: .*toy"):
+        with pytest.raises(
+            ModelError, match=rf"model: '{pointer}' is not in the registry at sqlite.*models there: .*toy"
+        ):
             resolve_model(pointer)
     client = mlflow.MlflowClient()
     client.create_registered_model("foreign")
     client.create_model_version("foreign", source="file:///nowhere")
-    with pytest.raises(ModelError, match=r"'models:/foreign/1' was not registered by boldstream \(its version has no dig"):
+    with pytest.raises(
+        ModelError, match=r"'models:/foreign/1' was not registered by boldstream \(its version has no dig"
+    ):
         resolve_model("models:/foreign/1")
 
 
@@ -199,7 +207,9 @@ def test_download__refuses_files_that_were_changed(study, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(ModelError, match=r"have sha256 .* instead of the registered .*; the artifact store was changed"):
+    with pytest.raises(
+        ModelError, match=r"have sha256 .* instead of the registered .*; the artifact store was changed"
+    ):
         download_model(ref, tmp_path / "a")
     weights.unlink()
     with pytest.raises(ModelError, match=r"have sha256 .* instead of the registered"):

@@ -41,6 +41,20 @@ def begin_run(table: VersionedTable, quarantine: VersionedTable, schema: pa.Sche
     quarantine.begin(QUARANTINE_SCHEMA, identity)
 
 
+def list_reasons(quarantine: VersionedTable) -> str:
+    """Return all quarantine reasons with their counts, one scan as an example, and where the others are."""
+    rows = quarantine.column(["scan_key", "reason", "message"]).sort_by("scan_key")
+    first = rows.slice(0, 1).to_pylist()[0]
+    return (
+        f"{_counted(Counter(rows['reason'].to_pylist()))}; for example {first['scan_key']}: {first['message']}; "
+        f"all are listed in {quarantine.uri}"
+    )
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+
+
 class Receipts:
     """The driver's side of a run that writes one table and its quarantine.
 
@@ -55,19 +69,11 @@ class Receipts:
     ----------
     reasons : Counter
         Quarantine reasons so far.
-    example : str
-        One refused scan with its message.
     """
 
     def __init__(self, table: VersionedTable, quarantine: VersionedTable, progress: Progress) -> None:
         self.table, self.quarantine, self.progress = table, quarantine, progress
         self.reasons: Counter[str] = Counter()
-        self.example = ""
-
-    @property
-    def summary(self) -> str:
-        """Quarantine reasons with their counts, most frequent first."""
-        return ", ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common())
 
     def take(self, receipts: Iterable[dict[str, Any]]) -> None:
         """Commit all receipts, `COMMIT_EVERY` at a time, and say what went to quarantine."""
@@ -75,7 +81,6 @@ class Receipts:
         for receipt in receipts:
             waiting.append(receipt)
             self.reasons.update(json.loads(receipt["reasons"]))
-            self.example = self.example or receipt["example"]
             self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
             if len(waiting) >= COMMIT_EVERY:
                 self._commit(waiting)
@@ -87,7 +92,7 @@ class Receipts:
                 "%s: %d in quarantine (%s), listed in %s",
                 self.progress.job,
                 self.reasons.total(),
-                self.summary,
+                _counted(self.reasons),
                 self.quarantine.uri,
             )
 

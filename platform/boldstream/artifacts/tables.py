@@ -148,13 +148,6 @@ class VersionedTable:
         if shards:
             self.iceberg.add_files(list(shards))
 
-    def discard(self) -> None:
-        """Let the catalog forget a table that was never published, so that its name is free; its files stay."""
-        if self.versions:
-            raise self.error(f"{self.name!r} has published versions, so it is not discarded")
-        self.warehouse.catalog.drop_table(self._identifier)
-        del self.iceberg
-
     def publish(
         self,
         *,

@@ -193,5 +193,4 @@ def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
         rows = pa.table(columns).cast(QUARANTINE_SCHEMA)
         receipt["quarantine"] = write_shard(task.quarantine_uri, name, rows)
     receipt["reasons"] = json.dumps(Counter(refused["reason"].to_pylist()))
-    receipt["example"] = f"{refused['row_key'][0]}: {refused['message'][0]}" if refused.num_rows else ""
     return {name: [value] for name, value in receipt.items()}

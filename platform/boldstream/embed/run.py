@@ -10,7 +10,7 @@ import pyarrow as pa
 from boldstream.artifacts.cohort import Cohort, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema, embedding_tables, row_key
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.receipts import Receipts, begin_run
+from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect, count_gpus
 from boldstream.config import digest_json
@@ -179,16 +179,7 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
     )
-    counted = Receipts(table, quarantine, Progress(run, "embed", n_left, "vectors"))
-    counted.take(receipts.iter_rows())
-    if counted.reasons and not _keys(table, "row_key"):
-        # nothing to go on from: the mended settings may have the same output
-        table.discard()
-        quarantine.discard()
-        raise EmbeddingsError(
-            f"none of the {n_left} scans of cohort {cohort.label} can be embedded ({counted.summary}); "
-            f"for example {counted.example}"
-        )
+    Receipts(table, quarantine, Progress(run, "embed", n_left, "vectors")).take(receipts.iter_rows())
 
 
 def _row_keys(cohort: Cohort, parts: int) -> set[str]:
@@ -222,6 +213,10 @@ def _publish(
     refused = quarantine.column(["scan_key"])["scan_key"].to_pylist()
     keys = rows["row_key"].to_pylist()
     expected = cohort.manifest.rows * config.parts
+    if not keys:
+        raise EmbeddingsError(
+            f"none of the {expected} scans of cohort {cohort.label} can be embedded ({list_reasons(quarantine)})"
+        )
     if len(set(keys) | set(refused)) != len(keys) + len(refused) or len(keys) + len(refused) != expected:
         if strangers := sorted({*keys, *refused} - _row_keys(cohort, config.parts)):
             raise EmbeddingsError(

@@ -7,7 +7,7 @@ from collections import Counter
 import pyarrow as pa
 
 from boldstream.artifacts.cohort import cohort_schema, cohort_tables
-from boldstream.artifacts.receipts import Receipts, begin_run
+from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.config import digest_json
@@ -55,6 +55,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
             _read(todo, task, cohort, quarantine, run)
         elif cohort.versions:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, cohort.newest())
+        if not _keys(cohort):
+            raise SourceError(f"none of the {len(plans)} scans can be used ({list_reasons(quarantine)})")
         ref = _publish(config, cohort, quarantine, atlas.name, atlas.roi_names, run)
     return ref
 
@@ -75,15 +77,7 @@ def _read(
     shards = [todo[i : i + size] for i in range(0, len(todo), size)]
     rows = [{"scans": json.dumps([plan.as_dict() for plan in shard])} for shard in shards]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(ingest_shard, fn_kwargs={"task": task})
-    counted = Receipts(cohort, quarantine, Progress(run, "ingest", len(todo)))
-    counted.take(dataset.iter_rows())
-    if counted.reasons and not _keys(cohort):
-        # nothing to go on from: the mended settings may have the same output
-        cohort.discard()
-        quarantine.discard()
-        raise SourceError(
-            f"none of the {len(todo)} scans can be used ({counted.summary}); for example {counted.example}"
-        )
+    Receipts(cohort, quarantine, Progress(run, "ingest", len(todo))).take(dataset.iter_rows())
 
 
 def _publish(

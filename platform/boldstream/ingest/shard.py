@@ -78,7 +78,6 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
         name = shard_name([scan["scan_key"] for scan in bad], identity)
         receipt["quarantine"] = write_shard(task.quarantine_uri, name, pa.Table.from_pylist(bad, QUARANTINE_SCHEMA))
     receipt["reasons"] = json.dumps(Counter(scan["reason"] for scan in bad))
-    receipt["example"] = f"{bad[0]['scan_key']}: {bad[0]['message']}" if bad else ""
     return receipt
 
 
