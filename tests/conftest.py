@@ -21,7 +21,6 @@ def tracking(tmp_path_factory):
 def cluster(tracking):
     """Start one local Ray for the session."""
     import ray
-
     from boldstream.cluster import ClusterConfig, connect
 
     config = ClusterConfig(object_store_gb=0.3)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from boldstream.cli import DOORS, EXIT_INTERRUPTED, EXIT_USER_ERROR, configure_logging, parse_config
-from boldstream.errors import BoldstreamError, SourceError
+from boldstream.errors import BoldstreamError, OutputExistsError, SourceError
 from boldstream.refs import Ref
 from boldstream.tracking import open_experiment
 
@@ -47,6 +47,10 @@ def run_demo() -> None:
         link_source()
         os.environ.setdefault("MLFLOW_TRACKING_URI", TRACKING_URI)
         refs = [run_step(i, *step) for i, step in enumerate(STEPS, 1)]
+    except OutputExistsError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"These are results of an earlier demo; to start afresh: rm -r {FOLDER}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except BoldstreamError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

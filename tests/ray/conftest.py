@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+
 from synthetic import ingest_config, write_study
 
 ROOT = Path(__file__).parents[2]
@@ -17,11 +18,10 @@ N_TIMEPOINTS = 32
 @pytest.fixture(scope="session")
 def study(cluster, tmp_path_factory):
     """Ten scans of 60 timepoints (the last has 20, less than a window), a gradient, and a model of no step."""
-    from synthetic import series, write_scan
-
     from boldstream.gradients import GradientConfig, fit_gradient
     from boldstream.ingest import ingest_cohort
     from boldstream.pretrain import PretrainConfig, pretrain
+    from synthetic import series, write_scan
 
     root = tmp_path_factory.mktemp("study")
     subjects = [f"{i:02d}" for i in range(10)]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import N_ROIS, ROIS, ingest_config, series, write_participants, write_scan, write_study
 
 from boldstream.artifacts.cohort import cohort_tables, iter_timeseries, open_cohort
 from boldstream.errors import AtlasError, OutputExistsError, SourceError
 from boldstream.ingest import ingest_cohort
 from boldstream.storage import Warehouse
+from synthetic import N_ROIS, ROIS, ingest_config, series, write_participants, write_scan, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 

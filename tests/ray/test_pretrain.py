@@ -5,7 +5,6 @@ import mlflow
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from synthetic import ROIS, ingest_config, series, write_scan, write_study
 
 from boldstream.artifacts.cohort import open_cohort
 from boldstream.artifacts.gradient import open_gradient
@@ -16,6 +15,7 @@ from boldstream.ingest import ingest_cohort
 from boldstream.parcellation.gradients import MeanConnectivity, diffusion_gradient, functional_connectivity
 from boldstream.pretrain import PretrainConfig, pretrain
 from boldstream.registry import download_model, resolve_model
+from synthetic import ROIS, ingest_config, series, write_scan, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -132,8 +132,8 @@ def test_pretrain__refuses_a_gradient_of_another_order(study, tmp_path):
     other = fit_gradient(gradient_config(study, "turned", warehouse=str(tmp_path / "w")))
     with pytest.raises(
         AtlasError,
-        match=r"gradient 'turned' has atlas 'toy' \(8 regions\) but cohort 'study@1' expects 'toy' \(8\): same regions, "
-        r"other order; first at region 1, 'R2' instead of 'R1'",
+        match=r"gradient 'turned' has atlas 'toy' \(8 regions\) but cohort 'study@1' expects 'toy' \(8\): same "
+        r"regions, other order; first at region 1, 'R2' instead of 'R1'",
     ):
         pretrain(config_of(study, gradient=other.pointer, output="x"))
 
@@ -174,23 +174,17 @@ def test_pretrain__ends_where_the_loss_does(study, tmp_path):
 
 
 def test_resolve__says_what_the_registry_has(study):
-    with pytest.raises(
-        ModelError, match=r"model: 'toy' is no model version; write models:/name/3 or models:/name@champ"
-    ):
+    with pytest.raises(ModelError, match=r"model: 'toy' is no model version; write models:/name/3 or"):
         resolve_model("toy")
     with pytest.raises(ModelError, match="is no model version"):
         resolve_model("models:/toy")
     for pointer in ("models:/toy/77", "models:/toy@nobody", "models:/nobody/1", "models:/nobody@champion"):
-        with pytest.raises(
-            ModelError, match=rf"model: '{pointer}' is not in the registry at sqlite.*models there: .*toy"
-        ):
+        with pytest.raises(ModelError, match=rf"model: '{pointer}' is not in the registry at .*models there: .*toy"):
             resolve_model(pointer)
     client = mlflow.MlflowClient()
     client.create_registered_model("foreign")
     client.create_model_version("foreign", source="file:///nowhere")
-    with pytest.raises(
-        ModelError, match=r"'models:/foreign/1' was not registered by boldstream \(its version has no dig"
-    ):
+    with pytest.raises(ModelError, match=r"'models:/foreign/1' was not registered by boldstream"):
         resolve_model("models:/foreign/1")
 
 
@@ -207,9 +201,7 @@ def test_download__refuses_files_that_were_changed(study, tmp_path):
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(
-        ModelError, match=r"have sha256 .* instead of the registered .*; the artifact store was changed"
-    ):
+    with pytest.raises(ModelError, match=r"have sha256 .* instead of the registered .*; the artifact store was ch"):
         download_model(ref, tmp_path / "a")
     weights.unlink()
     with pytest.raises(ModelError, match=r"have sha256 .* instead of the registered"):

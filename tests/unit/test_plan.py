@@ -196,10 +196,10 @@ def test_subject__from_the_table_cannot_leave_the_warehouse(source):
 
 
 def test_source__that_is_empty_or_missing(source, tmp_path):
-    with pytest.raises(SourceError, match="source: .*scans: no such folder"):
+    with pytest.raises(SourceError, match=r"source: .*scans: no such folder"):
         source([], "{subject}.csv")
     (tmp_path / "scans").mkdir()
-    with pytest.raises(SourceError, match="source: .*scans holds no files"):
+    with pytest.raises(SourceError, match=r"source: .*scans holds no files"):
         source([], "{subject}.csv")
     (tmp_path / "file.csv").touch()
     with pytest.raises(SourceError, match=r"file.csv: is a file; name the folder"):
