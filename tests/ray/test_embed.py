@@ -1,0 +1,248 @@
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boldstream.artifacts.cohort import open_cohort
+from boldstream.artifacts.embeddings import embedding_tables, open_table
+from boldstream.embed import EmbedConfig, embed_cohort
+from boldstream.encoders.interface import load_encoder
+from boldstream.encoders.windows import WindowSpec, cut_windows
+from boldstream.errors import AtlasError, ConfigError, EmbeddingsError, ModelError, OutputExistsError
+from boldstream.ingest import ingest_cohort
+from boldstream.pretrain import PretrainConfig, pretrain
+from boldstream.registry import download_model
+from boldstream.storage import Warehouse
+from synthetic import ROIS, ingest_config, series, write_participants, write_scan, write_study
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+# Relative to the largest value of a vector. Measured between batch sizes 1, 7 and 64 and 1, 2 and 4 actors: 3e-7.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def config(study, strategy, tmp_path):
+    """Return a function that makes configurations of tables in a warehouse of the test's own."""
+
+    def make(**values):
+        known = {
+            "output": "table",
+            "cohort": study.cohort.pointer,
+            "model": study.model.pointer,
+            "strategy": values.pop("strategy", None) or strategy(),
+            "warehouse": str(tmp_path / "w"),
+        }
+        return EmbedConfig.model_validate(known | values)
+
+    return make
+
+
+def quarantine_of(config):
+    table = embedding_tables(Warehouse.at(config.warehouse), config.output)[1]
+    return table.column(["scan_key", "reason", "message"]).sort_by("scan_key").to_pylist()
+
+
+def worst(first, second):
+    """Largest difference, relative to the largest value of each vector."""
+    return np.max(np.abs(first - second) / np.abs(first).max(axis=1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def vectors(study, tmp_path_factory):
+    """The vectors, computed by a plain loop in this process."""
+    encoder = load_encoder(download_model(study.model, tmp_path_factory.mktemp("model")))
+    found = []
+    for i in range(9):
+        # the files hold five digits
+        values = np.array([[float(f"{value:.5f}") for value in row] for row in series(i)], dtype=np.float32)
+        windows = cut_windows(values, 2.0, WindowSpec(length=32, stride=14)).values
+        found.append(np.mean([encoder.encode(window[None]).mean(dim=(1, 2)).numpy()[0] for window in windows], axis=0))
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("batch_size", "actors"), [(1, 1), (7, 2), (64, 4)])
+def test_vectors__do_not_depend_on_batch_size_and_actors(config, vectors, batch_size, actors):
+    ref = embed_cohort(config(batch_size=batch_size, actors=actors))
+    table = open_table(ref.pointer, "")
+    assert worst(vectors, table.vectors()) < TOLERANCE
+    rows = table.rows()
+    assert rows["scan_key"].tolist() == [f"sub-{i:02d}" for i in range(9)]
+    assert set(rows["n_windows"]) == {3}  # windows start at 0, 14 and 28
+
+
+def test_table__carries_labels_and_lineage_and_accounts_for_every_scan(config, study):
+    made = config()
+    ref = embed_cohort(made)
+    table = open_table(ref.pointer, "")
+    rows = table.rows()
+    assert rows["age"].tolist() == [20.0 + i for i in range(9)]
+    assert rows["site"].tolist()[:2] == ["site0", "site1"]
+    assert rows["iq"].tolist() == [100.0 + i for i in range(9)]
+    assert rows["source_uri"].str.endswith("/sub-00.csv")[0]
+    assert (rows["status"] == "ok").all()
+    expected = {
+        "strategy_id": "toy_v1",
+        "model_version": study.model.pointer,
+        "model_digest": study.model.digest,
+        "cohort_version": study.cohort.pointer,
+        "cohort_digest": study.cohort.digest,
+    }
+    for name, value in expected.items():
+        assert set(rows[name]) == {value}
+    assert rows["roi_latents"].isna().all() if "roi_latents" in rows else True
+    assert [parent.role for parent in table.manifest.parents] == ["cohort", "model"]
+    (short,) = quarantine_of(made)
+    assert (short["scan_key"], short["reason"]) == ("sub-09", "shorter_than_window")
+    assert short["message"].startswith("20 timepoints, a window has 32; use a model with shorter windows, or short_sc")
+
+    # the same command again: nothing new, nothing doubled; other batch sizes are the same run
+    assert embed_cohort(config(batch_size=3, actors=2)) == ref
+    assert open_table("table", made.warehouse).ref.version == "1"
+    assert len(open_table("table", made.warehouse).rows()) == 9
+
+
+def test_table__made_otherwise_is_refused(config, study, strategy):
+    embed_cohort(config())
+    other = strategy("other_v1", keep_roi_latents=True)
+    with pytest.raises(
+        OutputExistsError,
+        match=r"embedding 'table' exists .* \(strategy.id: 'toy_v1' -> 'other_v1'; strategy.keep_roi_latents: False -> Tr",
+    ):
+        embed_cohort(config(strategy=other))
+    model = pretrain(PretrainConfig(**study.pretrain | {"output": "toy-seed", "seed": 1}))
+    with pytest.raises(OutputExistsError, match=r"model: 'models:/toy/1' -> 'models:/toy-seed/1'"):
+        embed_cohort(config(model=model.pointer))
+
+
+def test_parts__are_embedded_each_by_itself(config, strategy, study):
+    made = config(parts=2, strategy=strategy(window={"length": 32, "stride": 32, "short_scans": "pad"}))
+    table = open_table(embed_cohort(made).pointer, "")
+    rows = table.rows()
+    keys = [f"sub-{i:02d}_part-{part}" for i in range(10) for part in (1, 2)]
+    assert rows["row_key"].tolist() == keys
+    assert rows["part"].tolist() == [0, 1] * 10
+    assert set(rows["status"]) == {"padded"}  # halves have 30 timepoints (the last scan's 10), a window 32
+    vectors = table.vectors()
+    assert worst(vectors[::2], vectors[1::2]) > 1e-3
+
+
+def test_padding__is_done_where_the_strategy_says_so_and_flagged(config, strategy):
+    made = config(strategy=strategy(window={"short_scans": "pad"}))
+    rows = open_table(embed_cohort(made).pointer, "").rows()
+    assert rows["status"].tolist() == ["ok"] * 9 + ["padded"]
+    assert rows["n_windows"].tolist() == [3] * 9 + [1]
+    assert quarantine_of(made) == []
+
+
+def test_resampling__needs_a_repetition_time(config, strategy, tmp_path):
+    write_study(tmp_path, ["1", "2", "3"])
+    cohort = ingest_cohort(ingest_config(tmp_path, t_r=None, t_r_by_site={"site0": 2.0}))
+    made = config(cohort=cohort.pointer, strategy=strategy(window={"target_t_r": 1.0}))
+    table = open_table(embed_cohort(made).pointer, "")
+    assert table.rows()["scan_key"].tolist() == ["sub-1", "sub-3"]
+    assert set(table.rows()["n_windows"]) == {7}  # 120 timepoints at 1 s
+    (unknown,) = quarantine_of(made)
+    assert (unknown["scan_key"], unknown["reason"]) == ("sub-2", "t_r_unknown")
+
+
+def test_roi_latents__are_kept_and_their_mean_is_the_vector(config, strategy):
+    table = open_table(embed_cohort(config(strategy=strategy(keep_roi_latents=True))).pointer, "")
+    found = table.table.column(["row_key", "embedding", "roi_latents"]).sort_by("row_key").to_pydict()
+    vectors = np.array(found["embedding"], dtype=np.float32)
+    latents = np.array(found["roi_latents"], dtype=np.float32).reshape(9, len(ROIS), -1)
+    assert worst(vectors, latents.mean(axis=1)) < TOLERANCE
+
+
+def test_model_of_another_order__is_refused_by_name(config, study, tmp_path):
+    turned = [*ROIS[:6], ROIS[7], ROIS[6]]
+    (tmp_path / "rois.txt").write_text("\n".join(turned))
+    warehouse = str(tmp_path / "turned")
+    cohort = ingest_cohort(ingest_config(study.root, roi_labels=str(tmp_path / "rois.txt"), warehouse=warehouse))
+    with pytest.raises(
+        AtlasError,
+        match=r"cohort 'study@1' has atlas 'toy' \(8 regions\) but model 'models:/toy/1' expects 'toy' \(8\): same regions, "
+        r"other order; first at region 7, 'R8' instead of 'R7'. Ingest again",
+    ):
+        embed_cohort(config(cohort=cohort.pointer))
+
+
+def test_inputs__that_do_not_fit_are_refused_before_anything_is_written(config, strategy, tmp_path):
+    with pytest.raises(
+        ConfigError,
+        match=r"strategy 'toy_v1' has windows of 16 timepoints, model 'models:/toy/1' takes 32; use a strategy with wind",
+    ):
+        embed_cohort(config(strategy=strategy(window={"length": 16})))
+    with pytest.raises(ConfigError, match=r"none.yaml: no such file"):
+        embed_cohort(config(strategy=str(tmp_path / "none.yaml")))
+    with pytest.raises(ModelError, match="'models:/toy@nobody' is not in the registry"):
+        embed_cohort(config(model="models:/toy@nobody"))
+    assert not (tmp_path / "w").exists()
+
+
+def test_nothing_to_embed__says_why_and_leaves_the_name_free(config, strategy, tmp_path):
+    write_study(tmp_path, ["1", "2"], n_timepoints=20)
+    cohort = ingest_cohort(ingest_config(tmp_path)).pointer
+    for _ in range(2):
+        with pytest.raises(
+            EmbeddingsError,
+            match=r"none of the 2 scans of cohort study@1 can be embedded \(2 x shorter_than_window; for example sub-1: "
+            r"20 timepoints, a window has 32; .*; all are listed in file:.*/embeddings_quarantine/table\)",
+        ):
+            embed_cohort(config(cohort=cohort))
+    padding = config(cohort=cohort, strategy=strategy(window={"short_scans": "pad"}))
+    assert embed_cohort(padding).version == "1"
+
+
+def test_new_scans__are_embedded_and_nothing_else(config, tmp_path):
+    write_study(tmp_path, ["1", "2", "3"])
+    first = ingest_cohort(ingest_config(tmp_path))
+    old = embed_cohort(config(cohort="study", warehouse=str(tmp_path / "warehouse")))
+    write_scan(tmp_path / "scans", "0", series(11))
+    write_participants(tmp_path, ["1", "2", "3", "0"])
+    second = ingest_cohort(ingest_config(tmp_path))
+    new = embed_cohort(config(cohort="study", warehouse=str(tmp_path / "warehouse")))
+    assert (old.version, new.version) == ("1", "2")
+    rows = open_table(new.pointer, "").rows()
+    assert rows["scan_key"].tolist() == ["sub-0", "sub-1", "sub-2", "sub-3"]
+    assert rows["cohort_version"].tolist() == [second.pointer] + [first.pointer] * 3
+    assert open_table(old.pointer, "").rows()["scan_key"].tolist() == ["sub-1", "sub-2", "sub-3"]
+    with pytest.raises(
+        EmbeddingsError, match=r"table 'table' holds 'sub-0', which is not in cohort study@1: it was made from a newer"
+    ):
+        embed_cohort(config(cohort="study@1", warehouse=str(tmp_path / "warehouse")))
+
+
+@pytest.fixture(scope="module")
+def many(study, tmp_path_factory):
+    """120 scans in as many files, so that a run can be stopped half-way."""
+    root = tmp_path_factory.mktemp("many")
+    write_study(root, [f"{i:03d}" for i in range(120)], n_timepoints=200)
+    return ingest_cohort(ingest_config(root, shard_size=1)).pointer
+
+
+def test_embed__killed_goes_on_to_the_same_vectors(config, job, many):
+    made = config(cohort=many)
+    table, quarantine = embedding_tables(Warehouse.at(made.warehouse), "table")
+    process = job("embed", made)
+    metadata = Path(made.warehouse, "embeddings", "table", "metadata")
+    deadline = time.monotonic() + 240
+    while len(list(metadata.glob("*.metadata.json"))) < 2 or not table.column(["row_key"]).num_rows:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    done = table.column(["row_key"]).num_rows
+    assert 0 < done < 120
+    assert table.versions == []
+
+    ref = embed_cohort(made)
+    found = open_table(ref.pointer, "")
+    assert found.rows()["scan_key"].tolist() == [f"sub-{i:03d}" for i in range(120)]
+    assert quarantine.column(["scan_key"]).num_rows == 0
+    whole = open_table(embed_cohort(config(cohort=many, output="whole")).pointer, "")
+    assert worst(whole.vectors(), found.vectors()) < TOLERANCE
+    assert open_cohort(many, "").manifest.rows == 120
