@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +13,9 @@ from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.progress import Progress
 
-COMMIT_EVERY = 32
-"""Shards between two commits to the tables: a killed run repeats at most so many."""
+COMMIT_SHARDS = 32
+COMMIT_SECONDS = 10.0
+"""A commit comes after so many shards, or so many seconds: a killed run repeats at most that."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +78,20 @@ class Receipts:
         self.reasons: Counter[str] = Counter()
 
     def take(self, receipts: Iterable[dict[str, Any]]) -> None:
-        """Commit all receipts, `COMMIT_EVERY` at a time, and say what went to quarantine."""
+        """Commit all receipts, some at a time, and say what went to quarantine."""
         waiting: list[dict[str, Any]] = []
-        for receipt in receipts:
-            waiting.append(receipt)
-            self.reasons.update(json.loads(receipt["reasons"]))
-            self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
-            if len(waiting) >= COMMIT_EVERY:
-                self._commit(waiting)
-                waiting = []
-        self._commit(waiting)
+        committed = time.monotonic()
+        try:
+            for receipt in receipts:
+                waiting.append(receipt)
+                self.reasons.update(json.loads(receipt["reasons"]))
+                self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
+                if len(waiting) >= COMMIT_SHARDS or time.monotonic() - committed >= COMMIT_SECONDS:
+                    self._commit(waiting)
+                    waiting, committed = [], time.monotonic()
+        finally:
+            # Interrupted or failed: what is written whole is kept, so that the same command goes on from there.
+            self._commit(waiting)
         self.progress.close()
         if self.reasons:
             logger.warning(

@@ -174,7 +174,8 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
             fn_constructor_args=(task,),
             batch_format="pyarrow",
             batch_size=task.batch_size,
-            compute=ray.data.ActorPoolStrategy(size=min(task.actors, len(files))),
+            # From one on: a pool of fixed size waits for ever where it would leave no CPU for reading and writing.
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(task.actors, len(files))),
             num_gpus=1 if task.device == "cuda" else 0,
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
