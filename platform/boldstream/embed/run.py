@@ -16,7 +16,7 @@ from boldstream.cluster import connect, count_gpus
 from boldstream.config import digest_json
 from boldstream.embed.config import EmbedConfig, Strategy
 from boldstream.embed.embedder import BrainEncoder, EmbedTask, write_rows
-from boldstream.encoders.interface import read_description
+from boldstream.encoders.interface import Precision, read_description
 from boldstream.errors import ConfigError, EmbeddingsError
 from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.progress import Progress
@@ -62,10 +62,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         run.log_parent(model)
         connect(config.cluster)
-        device = "cuda" if count_gpus() else "cpu"
-        precision = config.precision
-        if precision == "auto":
-            precision = "bfloat16" if device == "cuda" else "float32"
+        device, precision = _arithmetic(config)
         identity = {
             "cohort": cohort.ref.uri,
             "model": model.pointer,
@@ -95,6 +92,14 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         )
         _embed(cohort, task, table, quarantine, run)
         return _publish(config, cohort, model, identity, table, quarantine, run)
+
+
+def _arithmetic(config: EmbedConfig) -> tuple[str, Precision]:
+    """Return the device of the connected cluster's encoders and the precision they compute in."""
+    device = "cuda" if count_gpus() else "cpu"
+    if config.precision == "auto":
+        return device, "bfloat16" if device == "cuda" else "float32"
+    return device, config.precision
 
 
 def check_fit(cohort: Cohort, model: ModelRef, description: dict[str, Any], strategy: Strategy) -> None:
