@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -24,6 +24,9 @@ from boldstream.refs import EmbeddingTableRef, ModelRef
 from boldstream.registry import download_model, resolve_model
 from boldstream.storage import Warehouse
 from boldstream.tracking import JobRun, job_run
+
+if TYPE_CHECKING:
+    import ray.data
 
 NOT_CARRIED = frozenset({"timeseries", "row_digest"})
 
@@ -179,13 +182,24 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
             fn_constructor_args=(task,),
             batch_format="pyarrow",
             batch_size=task.batch_size,
-            # From one on: a pool of fixed size waits for ever where it would leave no CPU for reading and writing.
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(task.actors, len(files))),
+            compute=_actor_pool(task, len(files)),
             num_gpus=1 if task.device == "cuda" else 0,
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
     )
     Receipts(table, quarantine, Progress(run, "embed", n_left, "vectors")).take(receipts.iter_rows())
+
+
+def _actor_pool(task: EmbedTask, n_files: int) -> "ray.data.ActorPoolStrategy":
+    """Return a pool of as many actors as were asked for, begun with what the cluster has room for now.
+
+    A pool of fixed size would wait for ever where it leaves no CPU for reading and writing.
+    """
+    import ray.data
+
+    size = min(task.actors, n_files)
+    room = count_gpus() if task.device == "cuda" else int(ray.cluster_resources().get("CPU", 1)) - 1
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=max(1, min(size, room)))
 
 
 def _row_keys(cohort: Cohort, parts: int) -> set[str]:
