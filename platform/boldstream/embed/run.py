@@ -159,8 +159,6 @@ def _keys(table: VersionedTable, column: str) -> set[str]:
 
 def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun) -> None:
     """Stream the files that hold scans without a vector through the actors, and commit the shards as they come."""
-    import ray.data
-
     files, n_left = _files_left(cohort, task)
     total = cohort.manifest.rows * task.parts
     logger.info(
