@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from boldstream.encoders.brainjepa.masks.counter import uniform, words
+from boldstream.encoders.brainjepa.masks.counter import permutations, uniform, words
 from boldstream.encoders.brainjepa.masks.spec import (
     CROSS_ROI,
     CROSS_TIME,
@@ -30,14 +30,27 @@ CONTEXT, UNUSED = 3, 4
 
 def sample_paper(n_rois: int, n_patches: int, keys_B: Tensor, spec: MaskSpec, rng: np.random.Generator) -> Masks:
     """Draw masks that favour no region, no patch and no kind of target (see `sampler.sample_masks`)."""
-    template_RP = torch.from_numpy(draw_template(n_rois, n_patches, spec, rng)).to(keys_B.device)
+    template_RP = draw_template(n_rois, n_patches, spec, rng)
     draws = words(keys_B, n_rois + 1)
-    row_BR = draws[:, :n_rois].argsort(dim=1)
-    turn_B = (uniform(draws[:, n_rois]) * n_patches).long()
-    turned_PRP = torch.stack([template_RP.roll(turn, dims=1) for turn in range(n_patches)])
-    roles = turned_PRP[turn_B[:, None], row_BR].flatten(1)
-    target_index = _indices(roles < CONTEXT)
-    return Masks(_indices(roles == CONTEXT), target_index, roles.gather(1, target_index))
+    roi_BR = permutations(draws[:, :n_rois])
+    turn_B1 = (uniform(draws[:, n_rois:]) * n_patches).long()
+
+    patch_BP = (torch.arange(n_patches) + turn_B1) % n_patches
+
+    row, column = np.nonzero(template_RP < CONTEXT)
+    target_index = _take(roi_BR, row) * n_patches + _take(patch_BP, column)
+    target_kind = torch.from_numpy(template_RP[row, column]).expand(len(keys_B), -1)
+
+    # a rectangle: sort its sides, not its tokens
+    observed, seen = (np.flatnonzero((template_RP == CONTEXT).any(axis=axis)) for axis in (1, 0))
+    rois, patches = (_take(*side).sort(dim=1).values for side in ((roi_BR, observed), (patch_BP, seen)))
+    context_index = (rois[:, :, None] * n_patches + patches[:, None]).flatten(1)
+    return Masks(context_index, target_index, target_kind)
+
+
+def _take(axis_BK: Tensor, at: NDArray[np.int64]) -> Tensor:
+    """Return what lies on each window's axis at the template's rows or columns."""
+    return axis_BK.index_select(1, torch.from_numpy(at))
 
 
 def draw_template(n_rois: int, n_patches: int, spec: MaskSpec, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -81,8 +94,3 @@ def _draw_window(n_patches: int, spec: MaskSpec, rng: np.random.Generator) -> ND
     start = rng.integers(max(0, middle - length + 1), min(middle, n_patches - length) + 1)
     column = np.arange(n_patches)
     return (column >= start) & (column < start + length)
-
-
-def _indices(mask: Tensor) -> Tensor:
-    """Return the marked tokens of every window, ascending; windows have equally many."""
-    return mask.nonzero()[:, 1].view(len(mask), -1)

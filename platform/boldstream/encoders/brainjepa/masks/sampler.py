@@ -17,7 +17,7 @@ def sample_masks(n_rois: int, n_patches: int, keys_B: Tensor, spec: MaskSpec, *,
     ----------
     n_rois, n_patches : int
         The grid; at least two regions.
-    keys_B : tensor, shape (B,), int64
+    keys_B : tensor, shape (B,), int64, on the CPU
         Where the blocks lie in each window: a hash of (seed, epoch, scan key, window).
     spec : MaskSpec
     seed, step : int
