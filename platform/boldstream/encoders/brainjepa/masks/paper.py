@@ -43,8 +43,8 @@ def sample_paper(n_rois: int, n_patches: int, keys_B: Tensor, spec: MaskSpec, rn
 
     # a rectangle: sort its sides, not its tokens
     observed, seen = (np.flatnonzero((template_RP == CONTEXT).any(axis=axis)) for axis in (1, 0))
-    rois, patches = (_take(*side).sort(dim=1).values for side in ((roi_BR, observed), (patch_BP, seen)))
-    context_index = (rois[:, :, None] * n_patches + patches[:, None]).flatten(1)
+    rois, patches = (np.sort(_take(*side).numpy(), axis=1) for side in ((roi_BR, observed), (patch_BP, seen)))
+    context_index = torch.from_numpy(rois[:, :, None] * n_patches + patches[:, None]).flatten(1)
     return Masks(context_index, target_index, target_kind)
 
 
@@ -59,9 +59,6 @@ def draw_template(n_rois: int, n_patches: int, spec: MaskSpec, rng: np.random.Ge
     # what hiding leaves of the observation's regions, on average
     n_kept = round(share_of(n_rois, spec.observation, rng) * (1 - n_hidden / n_rois))
     n_observed = clip(n_kept, 1, n_rois - n_hidden)
-    observed = np.arange(n_rois) < n_observed
-    hidden = ~observed & (np.arange(n_rois) < n_observed + n_hidden)
-
     sides = _draw_sides(n_patches, spec, rng)
     seen = _draw_window(n_patches, spec, rng)
     seen[np.concatenate(sides)] = False
@@ -69,12 +66,14 @@ def draw_template(n_rois: int, n_patches: int, spec: MaskSpec, rng: np.random.Ge
     start = rng.integers(0, seen.sum() - run + 1)
 
     template = np.full((n_rois, n_patches), UNUSED, dtype=np.uint8)
-    template[np.ix_(observed, seen)] = CONTEXT
-    template[np.ix_(hidden, np.flatnonzero(seen)[start : start + run])] = CROSS_ROI
+    observed, hidden = slice(n_observed), slice(n_observed, n_observed + n_hidden)
+    template[observed, seen] = CONTEXT
+    template[hidden, np.flatnonzero(seen)[start : start + run]] = CROSS_ROI
     for columns in sides:
         scale = rng.uniform(*spec.cross_time_rois)
-        for group, kind in ((np.flatnonzero(observed), CROSS_TIME), (np.flatnonzero(~observed), DOUBLE_CROSS)):
-            template[np.ix_(rng.permutation(group)[: int(scale * len(group))], columns)] = kind
+        for kind, first, size in ((CROSS_TIME, 0, n_observed), (DOUBLE_CROSS, n_observed, n_rois - n_observed)):
+            rows = first + rng.permutation(size)[: int(scale * size)]
+            template[rows[:, None], columns] = kind
     return template
 
 

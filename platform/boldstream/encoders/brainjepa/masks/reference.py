@@ -40,7 +40,7 @@ def sample_reference(n_rois: int, n_patches: int, keys_B: Tensor, spec: MaskSpec
     n_run = clip(n_run, 1, n_window)
 
     draws = words(keys_B, 4 * R + 2 * P + 6)
-    order_B4R = permutations(draws[:, : 4 * R].view(-1, 4, R))
+    order_B4R = permutations(draws[:, : 4 * R].reshape(-1, 4, R))
     last_draws, first_draws, rest = uniform(draws[:, 4 * R :]).split([P, P, 6], dim=1)
     observed, hidden = _first(order_B4R[:, 0], n_observed), _first(order_B4R[:, 1], n_hidden)
     start = (rest[:, :1] * max(P - n_window, 1)).long()
