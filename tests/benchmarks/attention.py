@@ -3,7 +3,7 @@
     python tests/benchmarks/attention.py [--quick]
 
 Heads of ViT-S (6 x 64) and ViT-B (12 x 64), batch 1. `forward` is what embedding and the target encoder do with all
-4500 tokens of a window (450 regions x 10 patches; 1500 with --quick); `train` is forward and backward over a
+4500 tokens of a window (450 regions x 10 patches; 1200 with --quick); `train` is forward and backward over a
 context's 1200 tokens. Explicit attention holds the N x N scores of every head, as the reference's `normal` attention
 does. float32 on the CPU, and bfloat16 on the GPU where there is one. Both must agree before they are timed.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 HEADS = {"ViT-S": 6, "ViT-B": 12}
-HEAD_SIZE, N_WINDOW, N_QUICK, N_CONTEXT = 64, 4500, 1500, 1200
+HEAD_SIZE, N_WINDOW, N_QUICK, N_CONTEXT = 64, 4500, 1200, 1200
 
 
 def explicit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

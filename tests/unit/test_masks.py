@@ -47,7 +47,7 @@ RANGES = ("observation", "cross_roi_rois", "cross_roi_patches", "cross_time_rois
 
 @settings(deadline=None)
 @given(keys=st.lists(KEYS, min_size=1, max_size=6), spec=st.fixed_dictionaries(dict.fromkeys(RANGES, RANGE)), **GRID)
-def test_masks__are_disjoint_unique_ascending_tokens_for_any_spec(n_rois, n_patches, keys, step, spec):
+def test_masks__are_disjoint_and_unique_for_any_spec(n_rois, n_patches, keys, step, spec):
     masks = draw(n_rois, n_patches, keys, MaskSpec.model_validate(spec), step=step)
     check_tokens(masks, n_rois, n_patches, len(keys))
     for t in masks.target_index.tolist():
