@@ -51,6 +51,12 @@ def main() -> None:
         low, _, high = statistics.quantiles(times[name], n=4)
         ratio = median["loop"] / median[name]
         print(f"  {text:20s} {median[name]:8.2f} ms   quartiles {low:.2f} to {high:.2f}   {ratio:.1f} times as fast")
+    print("  tokens a window, mean of 600 steps: context, targets, of these Cross-ROI and the other two kinds")
+    for policy, batch in (("paper", BATCH), ("reference", 1), ("reference", BATCH)):
+        context, target, cross_roi = tokens(specs[policy], batch)
+        print(
+            f"  {policy:9s} batch {batch:2d}   {context:6.0f} {target:6.0f} {cross_roi:6.0f} {target - cross_roi:6.0f}"
+        )
     ratio = median["loop"] / median["paper"]
     print(
         json.dumps(
@@ -60,6 +66,18 @@ def main() -> None:
             }
         )
     )  # fmt: skip
+
+
+def tokens(spec: MaskSpec, batch: int) -> list[float]:
+    """Return mean context, target and Cross-ROI tokens of a window."""
+    generator, rows = torch.Generator().manual_seed(2), []
+    for step in range(600):
+        keys = torch.randint(-(2**63), 2**63 - 1, (batch,), generator=generator)
+        found = sample_masks(N_ROIS, N_PATCHES, keys, spec, seed=0, step=step).metrics()
+        rows.append(
+            (found["context_tokens"], found["target_tokens"], found["target_tokens"] * found["cross_roi_share"])
+        )
+    return [statistics.fmean(column) for column in zip(*rows, strict=True)]
 
 
 def loop(batch: int, sizes: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

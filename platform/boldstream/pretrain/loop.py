@@ -64,7 +64,7 @@ def train(
             group["lr"] = lr
             group["weight_decay"] = decay if group["decays"] else 0.0
         masks = sample_masks(
-            sizes.n_rois, sizes.n_patches, torch.as_tensor(keys), config.mask, seed=config.seed, step=step
+            sizes.n_rois, sizes.n_patches, torch.tensor(keys), config.mask, seed=config.seed, step=step
         )
         x_BCRT = to_model_input(scaler.transform(windows)).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
