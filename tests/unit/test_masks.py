@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from boldstream.encoders.brainjepa.masks import KINDS, MaskSpec, sample_masks
-from boldstream.encoders.brainjepa.masks.counter import uniform, words
 from boldstream.errors import ConfigError, TrainingError
 
 PAPER, REFERENCE = MaskSpec(), MaskSpec(policy="reference")
@@ -269,28 +268,6 @@ def test_metrics__are_shares_and_token_counts():
     assert (metrics["context_tokens"], metrics["target_tokens"]) == tuple(
         index.shape[1] for index in (masks.context_index, masks.target_index)
     )
-
-
-def splitmix64(state):
-    """Mix one state in Python's whole numbers."""
-    z = state % 2**64
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
-    return z ^ z >> 31
-
-
-@given(key=KEYS, n_draws=st.integers(1, 5))
-def test_words__are_splitmix64_in_counter_mode(key, n_draws):
-    expected = [splitmix64(splitmix64(key) + draw * 0x9E3779B97F4A7C15) for draw in range(1, n_draws + 1)]
-    found = words(torch.tensor([key]), n_draws)
-    assert found[0].tolist() == expected
-    assert uniform(found)[0].tolist() == [(word >> 11) / 2**53 for word in expected]
-
-
-def test_words__of_splitmix64_are_the_published_ones():
-    # first outputs of the reference generator for seed 1234567 (prng.di.unimi.it/splitmix64.c)
-    assert splitmix64(1234567 + 0x9E3779B97F4A7C15) == 6457827717110365317
-    assert splitmix64(1234567 + 2 * 0x9E3779B97F4A7C15) == 3203168211198807973
 
 
 @pytest.mark.parametrize(("n_rois", "n_patches"), [(1, 10), (10, 0)])
