@@ -1,17 +1,18 @@
 """The command line: `run_job` behind every script in jobs/, and the `boldstream` command in front of them."""
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from boldstream.config import Config
-from boldstream.errors import BoldstreamError
+from boldstream.errors import BoldstreamError, OutputExistsError
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
@@ -45,17 +46,26 @@ def run_job(
     ends in one line and status 2; Ctrl-C in one line and status 130; anything else keeps its traceback.
     """
     configure_logging()
-    try:
+    with clean_exit():
         words = sys.argv[1:] if arguments is None else arguments
         ref = door(parse_config(config_class, words, door.__doc__, prog))
+    print(ref)
+    return ref
+
+
+@contextlib.contextmanager
+def clean_exit(hint: str = "") -> Iterator[None]:
+    """End the process with one line and the right status where the block fails for a reason that a user can mend."""
+    try:
+        yield
     except BoldstreamError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        if isinstance(error, OutputExistsError) and hint:
+            print(hint, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted; the same command again goes on from what is there", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    print(ref)
-    return ref
 
 
 def parse_config(

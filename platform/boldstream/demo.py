@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from boldstream.cli import DOORS, EXIT_INTERRUPTED, EXIT_USER_ERROR, configure_logging, parse_config
-from boldstream.errors import BoldstreamError, OutputExistsError, SourceError
+from boldstream.cli import DOORS, clean_exit, configure_logging, parse_config
+from boldstream.errors import SourceError
 from boldstream.refs import Ref
 from boldstream.tracking import open_experiment
 
@@ -43,20 +43,10 @@ def run_demo() -> None:
     """
     configure_logging()
     started = time.monotonic()
-    try:
+    with clean_exit(f"These are results of an earlier demo; to start afresh: rm -r {FOLDER}"):
         link_source()
         os.environ.setdefault("MLFLOW_TRACKING_URI", TRACKING_URI)
         refs = [run_step(i, *step) for i, step in enumerate(STEPS, 1)]
-    except OutputExistsError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        print(f"These are results of an earlier demo; to start afresh: rm -r {FOLDER}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except BoldstreamError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted; the same command again goes on from what is there", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
     print_summary(refs, time.monotonic() - started)
 
 

@@ -1,18 +1,23 @@
 """A small study with a cohort, a gradient and an untrained model, made once."""
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from boldstream.storage import local_path
 from synthetic import ingest_config, write_study
 
 ROOT = Path(__file__).parents[2]
 N_TIMEPOINTS = 32
+NOT_YET = sqlite3.OperationalError  # its tables are not made yet
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +50,28 @@ def study(cluster, tmp_path_factory):
     return SimpleNamespace(
         root=root, warehouse=warehouse, cohort=cohort, gradient=gradient, model=model, pretrain=values
     )
+
+
+@pytest.fixture(scope="session")
+def wait_for_a_commit():
+    """Return a function that waits until a job has committed its first shards."""
+    return _wait_for_a_commit
+
+
+def _wait_for_a_commit(table, process):
+    """Wait until the first shards of a table are committed, looking into the catalog's own file."""
+    catalog = local_path(table.warehouse.uri) / "catalog.db"
+    first = "SELECT 1 FROM iceberg_tables WHERE table_namespace = ? AND table_name = ? AND metadata_location GLOB ?"
+    deadline = time.monotonic() + 240
+    while True:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+        if not catalog.is_file():
+            continue
+        with contextlib.closing(sqlite3.connect(catalog, timeout=10)) as database, contextlib.suppress(NOT_YET):
+            if database.execute(first, (table.kind, table.name, "*/00001-*.metadata.json")).fetchone():
+                return
 
 
 @pytest.fixture

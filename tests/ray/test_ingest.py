@@ -1,7 +1,5 @@
 import signal
-import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,19 +181,9 @@ def many(tmp_path):
     return ingest_config(tmp_path, shard_size=1)
 
 
-def wait_for_a_commit(config, process):
-    """Wait until the first shards are committed, while most are still to come."""
-    metadata = Path(config.warehouse, "cohorts", config.output, "metadata")
-    deadline = time.monotonic() + 120
-    while len(list(metadata.glob("*.metadata.json"))) < 2 or not column(tables(config)[0], "scan_key"):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def test_ingest__killed_goes_on_and_loses_and_doubles_nothing(many, job):
+def test_ingest__killed_goes_on_and_loses_and_doubles_nothing(many, job, wait_for_a_commit):
     process = job("ingest", many)
-    wait_for_a_commit(many, process)
+    wait_for_a_commit(tables(many)[0], process)
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
     cohort, _ = tables(many)
@@ -212,9 +200,9 @@ def test_ingest__killed_goes_on_and_loses_and_doubles_nothing(many, job):
     assert open_cohort("study", many.warehouse).manifest.rows == N_MANY
 
 
-def test_ingest__interrupted_ends_in_one_line_and_status_130(many, job):
+def test_ingest__interrupted_ends_in_one_line_and_status_130(many, job, wait_for_a_commit):
     process = job("ingest", many)
-    wait_for_a_commit(many, process)
+    wait_for_a_commit(tables(many)[0], process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

@@ -7,7 +7,7 @@ ABC = Atlas("abc", ("a", "b", "c"))
 
 
 def test_check_same__goes_by_names_not_by_the_atlas_name():
-    check_same(ABC, Atlas("other", ("a", "b", "c")), where="cohort", other="model")
+    assert check_same(ABC, Atlas("other", ("a", "b", "c")), where="cohort", other="model") is None
 
 
 @pytest.mark.parametrize(

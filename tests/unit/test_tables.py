@@ -8,12 +8,11 @@ import pytest
 
 from boldstream.artifacts.cohort import cohort_tables, open_cohort
 from boldstream.artifacts.embeddings import open_table, row_key
-from boldstream.artifacts.gradient import find_gradient, open_gradient, publish_gradient
-from boldstream.artifacts.manifest import Parent
+from boldstream.artifacts.files import file_problem
 from boldstream.artifacts.receipts import begin_run
 from boldstream.artifacts.shards import shard_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, GradientError, OutputExistsError
+from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, OutputExistsError
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, local_path
 
@@ -258,8 +257,6 @@ def test_open__refuses_a_file_with_other_rows(table, warehouse):
         if path.stat().st_size >= size:
             break
     table_file = type(file)(file.uri, file.rows, path.stat().st_size)
-    from boldstream.artifacts.files import file_problem
-
     assert file_problem(table_file) == f"data file {file.uri} has 1 rows instead of 2"
 
 
@@ -285,56 +282,3 @@ def test_shard_name__follows_from_rows_and_run():
 
 def test_row_key__names_the_part_only_where_there_are_parts():
     assert [row_key("sub-1", 0, 1), row_key("sub-1", 1, 2)] == ["sub-1", "sub-1_part-2"]
-
-
-@pytest.fixture
-def gradient(warehouse):
-    import numpy as np
-
-    ref, _ = publish_gradient(
-        warehouse,
-        "g",
-        np.array([[0.1, 1 / 3], [-2.5, 1e-17], [3, 4]]),
-        atlas="toy",
-        roi_names=("left", "mid, dle", 'ri"ght'),
-        config={},
-        identity={"n_components": 2},
-        parents=[Parent.of(CohortRef("file:///w/cohorts/p", "2", "d"))],
-        mlflow_run_id=None,
-    )
-    return ref
-
-
-def test_gradient__comes_back_to_the_last_digit(gradient, warehouse):
-    for pointer in ("g", "g@1", gradient.pointer):
-        found = open_gradient(pointer, warehouse.uri)
-        assert found.values.tolist() == [[0.1, 1 / 3], [-2.5, 1e-17], [3, 4]]
-        assert found.roi_names == ("left", "mid, dle", 'ri"ght')
-        assert found.ref == gradient
-    assert find_gradient(warehouse, "g", {"n_components": 2}) == gradient
-    assert find_gradient(warehouse, "other", {}) is None
-
-
-def test_gradient__made_otherwise_is_refused(gradient, warehouse):
-    with pytest.raises(OutputExistsError, match=r"gradient 'g' exists .* other settings \(n_components: 2 -> 3\)"):
-        find_gradient(warehouse, "g", {"n_components": 3})
-
-
-def test_gradient__that_is_not_whole_is_refused(gradient, warehouse):
-    with pytest.raises(
-        GradientError, match=r"no gradient 'other' \(.*manifest.json is missing\); make it with jobs/gra"
-    ):
-        open_gradient("other", warehouse.uri)
-    with pytest.raises(GradientError, match="no gradient 'g@2'"):
-        open_gradient("g@2", warehouse.uri)
-    folder = local_path(gradient.uri)
-    csv = folder / "gradient.csv"
-    csv.write_text(csv.read_text().replace("-2.5", "2.5"))
-    with pytest.raises(GradientError, match=r"gradient.csv is not the file that its manifest describes; make it again"):
-        open_gradient("g", warehouse.uri)
-    csv.unlink()
-    with pytest.raises(GradientError, match=r"gradient.csv: no such file"):
-        open_gradient("g", warehouse.uri)
-    (folder / "manifest.json").write_text("[]")
-    with pytest.raises(GradientError, match=r"is no manifest \(holds a list\)"):
-        open_gradient("g", warehouse.uri)

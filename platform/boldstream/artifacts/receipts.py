@@ -87,8 +87,9 @@ class Receipts:
                 self.reasons.update(json.loads(receipt["reasons"]))
                 self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
                 if len(waiting) >= COMMIT_SHARDS or time.monotonic() - committed >= COMMIT_SECONDS:
-                    self._commit(waiting)
-                    waiting, committed = [], time.monotonic()
+                    # taken out first: a commit that is interrupted must not be tried again below
+                    ready, waiting, committed = waiting, [], time.monotonic()
+                    self._commit(ready)
         finally:
             # Interrupted or failed: what is written whole is kept, so that the same command goes on from there.
             self._commit(waiting)

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from boldstream.cluster import connect, count_gpus
 from boldstream.config import digest_json
 from boldstream.embed.config import EmbedConfig, Strategy
 from boldstream.embed.embedder import BrainEncoder, EmbedTask, write_rows
-from boldstream.encoders.interface import read_description
+from boldstream.encoders.interface import Precision, read_description
 from boldstream.errors import ConfigError, EmbeddingsError
 from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.progress import Progress
@@ -24,6 +24,9 @@ from boldstream.refs import EmbeddingTableRef, ModelRef
 from boldstream.registry import download_model, resolve_model
 from boldstream.storage import Warehouse
 from boldstream.tracking import JobRun, job_run
+
+if TYPE_CHECKING:
+    import ray.data
 
 NOT_CARRIED = frozenset({"timeseries", "row_digest"})
 
@@ -62,10 +65,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         run.log_parent(model)
         connect(config.cluster)
-        device = "cuda" if count_gpus() else "cpu"
-        precision = config.precision
-        if precision == "auto":
-            precision = "bfloat16" if device == "cuda" else "float32"
+        device, precision = _arithmetic(config)
         identity = {
             "cohort": cohort.ref.uri,
             "model": model.pointer,
@@ -95,6 +95,14 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         )
         _embed(cohort, task, table, quarantine, run)
         return _publish(config, cohort, model, identity, table, quarantine, run)
+
+
+def _arithmetic(config: EmbedConfig) -> tuple[str, Precision]:
+    """Return the device of the connected cluster's encoders and the precision they compute in."""
+    device = "cuda" if count_gpus() else "cpu"
+    if config.precision == "auto":
+        return device, "bfloat16" if device == "cuda" else "float32"
+    return device, config.precision
 
 
 def check_fit(cohort: Cohort, model: ModelRef, description: dict[str, Any], strategy: Strategy) -> None:
@@ -151,8 +159,6 @@ def _keys(table: VersionedTable, column: str) -> set[str]:
 
 def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun) -> None:
     """Stream the files that hold scans without a vector through the actors, and commit the shards as they come."""
-    import ray.data
-
     files, n_left = _files_left(cohort, task)
     total = cohort.manifest.rows * task.parts
     logger.info(
@@ -174,13 +180,24 @@ def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: V
             fn_constructor_args=(task,),
             batch_format="pyarrow",
             batch_size=task.batch_size,
-            # From one on: a pool of fixed size waits for ever where it would leave no CPU for reading and writing.
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(task.actors, len(files))),
+            compute=_actor_pool(task, len(files)),
             num_gpus=1 if task.device == "cuda" else 0,
         )
         .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
     )
     Receipts(table, quarantine, Progress(run, "embed", n_left, "vectors")).take(receipts.iter_rows())
+
+
+def _actor_pool(task: EmbedTask, n_files: int) -> "ray.data.ActorPoolStrategy":
+    """Return a pool of as many actors as were asked for, begun with what the cluster has room for now.
+
+    A pool of fixed size would wait for ever where it leaves no CPU for reading and writing.
+    """
+    import ray.data
+
+    size = min(task.actors, n_files)
+    room = count_gpus() if task.device == "cuda" else int(ray.cluster_resources().get("CPU", 1)) - 1
+    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=max(1, min(size, room)))
 
 
 def _row_keys(cohort: Cohort, parts: int) -> set[str]:

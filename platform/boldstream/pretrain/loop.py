@@ -46,23 +46,14 @@ def train(
     model.to(device).train()
     sizes = model.encoder.config
     optimizer = build_optimizer(model)
-    optim = config.optim
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     started, n_windows = time.monotonic(), 0
     for step in range(1, config.steps + 1):
         windows, keys = next(batches)
-        lr = learning_rate(
-            step,
-            total=config.steps,
-            warmup=optim.warmup_steps,
-            start=optim.start_lr,
-            peak=optim.lr,
-            final=optim.final_lr,
-        )
-        decay = weight_decay(step, total=config.steps, start=optim.weight_decay, final=optim.final_weight_decay)
+        scheduled = schedules(step, config)
         for group in optimizer.param_groups:
-            group["lr"] = lr
-            group["weight_decay"] = decay if group["decays"] else 0.0
+            group["lr"] = scheduled["lr"]
+            group["weight_decay"] = scheduled["weight_decay"] if group["decays"] else 0.0
         masks = sample_masks(
             sizes.n_rois, sizes.n_patches, torch.tensor(keys), config.mask, seed=config.seed, step=step
         )
@@ -71,27 +62,30 @@ def train(
             loss = model(x_BCRT, masks.context_index.to(device), masks.target_index.to(device))
         value = loss.item()
         if not math.isfinite(value):
-            raise TrainingError(f"the loss is {value} at step {step} of {config.steps}; lower optim.lr (now {lr:.2g})")
+            raise TrainingError(
+                f"the loss is {value} at step {step} of {config.steps}; lower optim.lr (now {scheduled['lr']:.2g})"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, optim.clip_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm).item()
         optimizer.step()
-        ema = momentum(step, total=config.steps, start=optim.ema, final=optim.final_ema)
-        model.update_target(ema)
+        model.update_target(scheduled["ema"])
         n_windows += len(windows)
         rate = n_windows / (time.monotonic() - started)
-        on_step(
-            step,
-            {
-                "loss": value,
-                "lr": lr,
-                "weight_decay": decay,
-                "ema": ema,
-                "grad_norm": norm,
-                "windows_per_s": rate,
-                **{f"mask/{name}": value for name, value in masks.metrics().items()},
-            },
-        )
+        shares = {f"mask/{name}": share for name, share in masks.metrics().items()}
+        on_step(step, {"loss": value, "grad_norm": norm, "windows_per_s": rate, **scheduled, **shares})
+
+
+def schedules(step: int, config: PretrainConfig) -> dict[str, float]:
+    """Return learning rate, weight decay and EMA momentum of an optimizer step (1 for the first)."""
+    optim, total = config.optim, config.steps
+    return {
+        "lr": learning_rate(
+            step, total=total, warmup=optim.warmup_steps, start=optim.start_lr, peak=optim.lr, final=optim.final_lr
+        ),
+        "weight_decay": weight_decay(step, total=total, start=optim.weight_decay, final=optim.final_weight_decay),
+        "ema": momentum(step, total=total, start=optim.ema, final=optim.final_ema),
+    }
 
 
 def build_optimizer(model: BrainJEPA) -> torch.optim.AdamW:
