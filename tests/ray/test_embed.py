@@ -222,9 +222,9 @@ def many(study, tmp_path_factory):
 
 
 def test_embed__killed_goes_on_to_the_same_vectors(config, strategy, job, many, wait_for_a_commit):
-    # many windows a scan, so that there is work left when the first shards are committed
+    # many windows a scan and a shard for each, so that there is work left when the first shards are committed
     slow = strategy(window={"stride": 4})
-    made = config(cohort=many, strategy=slow)
+    made = config(cohort=many, strategy=slow, batch_size=1)
     table, quarantine = embedding_tables(Warehouse.at(made.warehouse), "table")
     process = job("embed", made)
     wait_for_a_commit(table, process)

@@ -1,4 +1,5 @@
 import signal
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_ingest__reads_and_writes_folders_with_blanks_and_umlauts(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
-N_MANY = 160
+N_MANY = 400
 
 
 @pytest.fixture
@@ -204,7 +205,12 @@ def test_ingest__interrupted_ends_in_one_line_and_status_130(many, job, wait_for
     process = job("ingest", many)
     wait_for_a_commit(tables(many)[0], process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        # Python drops an interrupt that comes inside a callback of the garbage collector: press again, as people do
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
