@@ -8,12 +8,14 @@ from safetensors.numpy import load_file
 
 from boldstream.artifacts.cohort import open_cohort
 from boldstream.artifacts.gradient import open_gradient
+from boldstream.encoders.brainjepa.masks import KINDS
 from boldstream.encoders.interface import load_encoder
 from boldstream.errors import AtlasError, CohortError, GradientError, ModelError, OutputExistsError, TrainingError
 from boldstream.gradients import GradientConfig, fit_gradient
 from boldstream.ingest import ingest_cohort
 from boldstream.parcellation.gradients import MeanConnectivity, diffusion_gradient, functional_connectivity
 from boldstream.pretrain import PretrainConfig, pretrain
+from boldstream.pretrain.windows import WindowTask, draw_windows, window_key
 from boldstream.registry import download_model, resolve_model
 from synthetic import ROIS, ingest_config, series, write_scan, write_study
 
@@ -103,6 +105,10 @@ def test_pretrain__learns_and_logs_its_curves(study, trained, tmp_path):
     assert run.data.metrics["scans"] == 9
     assert run.data.metrics["scans_too_short"] == 1
     assert np.isfinite(run.data.metrics["loss"])
+    shares = [run.data.metrics[f"mask/{kind}_share"] for kind in KINDS]
+    assert sum(shares) == pytest.approx(1)
+    assert run.data.metrics["mask/context_tokens"] > 0
+    assert run.data.metrics["mask/target_tokens"] > 0
     assert [metric.step for metric in mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")] == [1, 4]
     assert run.data.tags["parent.cohort"] == study.cohort.pointer
     assert run.data.tags["parent.gradient.digest"] == study.gradient.digest
@@ -123,6 +129,35 @@ def test_pretrain__with_more_epochs_than_one_and_scans_without_windows(study):
     # nine usable scans give nine windows an epoch; three steps of eight windows take three epochs
     ref = pretrain(config_of(study, output="epochs", steps=3, optim={"batch_size": 8}))
     assert ref.version == "1"
+
+
+def drawn_windows(cohort, epoch):
+    """Return the first timepoints of every window of an epoch by its key."""
+    files = tuple(file.uri for file in cohort.files)
+    task = WindowTask(files=files, length=32, target_t_r=None, windows_per_scan=2, seed=4)
+    found = {}
+    for file in range(len(files)):
+        batch = draw_windows({"id": np.array([epoch * len(files) + file])}, task=task)
+        assert batch["key"].dtype == np.int64
+        found |= dict(zip(batch["key"].tolist(), batch["window"][:, 0].tolist(), strict=True))
+    return found
+
+
+def test_windows__and_their_keys_follow_from_seed_epoch_and_scan_alone(study, tmp_path):
+    ingest_cohort(ingest_config(study.root, warehouse=str(tmp_path / "w"), shard_size=1))
+    cohort, other = open_cohort("study", study.warehouse), open_cohort("study", str(tmp_path / "w"))
+    found = drawn_windows(cohort, 1)
+    assert len(found) == 18
+    assert found == drawn_windows(other, 1)
+    assert not found.keys() & drawn_windows(cohort, 2).keys()
+    keys = [key for _, keys in cohort.keys_by_file() for key in keys]
+    assert found.keys() < {window_key(4, 1, key, window) for key in keys for window in (0, 1)}
+
+
+def test_pretrain__with_the_references_masks_is_another_model(study):
+    ref = pretrain(config_of(study, output="masks", steps=1, optim={"batch_size": 2}))
+    other = pretrain(config_of(study, output="masks", steps=1, optim={"batch_size": 2}, mask={"policy": "reference"}))
+    assert ref.digest != other.digest
 
 
 def test_pretrain__refuses_a_gradient_of_another_order(study, tmp_path):

@@ -52,8 +52,8 @@ def jepa(config):
 @pytest.fixture
 def batch(config):
     x = torch.randn(3, 1, config.n_rois, config.n_timepoints, generator=torch.Generator().manual_seed(1))
-    generator = torch.Generator().manual_seed(2)
-    return x, *sample_masks(config.n_rois, config.n_patches, 3, generator, MaskSpec())
+    masks = sample_masks(config.n_rois, config.n_patches, torch.arange(3), MaskSpec(), seed=2, step=1)
+    return x, masks.context_index, masks.target_index
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class PretrainConfig(Config):
     zscore: each ROI of each window."""
 
     mask: MaskSpec = MaskSpec()
-    """Shares of the context and target regions."""
+    """How masks are drawn, and the shares of their blocks."""
 
     optim: OptimConfig = OptimConfig()
     """Optimizer and schedules."""

@@ -4,9 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from boldstream.encoders.brainjepa.jepa import BrainJEPA, learning_rate, momentum, weight_decay
 from boldstream.encoders.brainjepa.masks import sample_masks
@@ -14,11 +12,12 @@ from boldstream.encoders.brainjepa.scaling import Scaler
 from boldstream.encoders.windows import to_model_input
 from boldstream.errors import TrainingError
 from boldstream.pretrain.config import PretrainConfig
+from boldstream.pretrain.windows import WindowBatch
 
 
 def train(
     model: BrainJEPA,
-    batches: Iterator[NDArray[np.float32]],
+    batches: Iterator[WindowBatch],
     scaler: Scaler,
     config: PretrainConfig,
     *,
@@ -30,8 +29,8 @@ def train(
     Parameters
     ----------
     model : BrainJEPA
-    batches : iterator of array, shape (B, n_timepoints, n_rois)
-        Unscaled windows; must not end before the last step.
+    batches : iterator of WindowBatch
+        Unscaled windows with their keys; must not end before the last step.
     scaler : Scaler
         The model's own scaling, fitted.
     config : PretrainConfig
@@ -47,19 +46,20 @@ def train(
     model.to(device).train()
     sizes = model.encoder.config
     optimizer = build_optimizer(model)
-    generator = torch.Generator().manual_seed(config.seed)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     started, n_windows = time.monotonic(), 0
     for step in range(1, config.steps + 1):
-        windows = next(batches)
+        windows, keys = next(batches)
         scheduled = schedules(step, config)
         for group in optimizer.param_groups:
             group["lr"] = scheduled["lr"]
             group["weight_decay"] = scheduled["weight_decay"] if group["decays"] else 0.0
-        context, target = sample_masks(sizes.n_rois, sizes.n_patches, len(windows), generator, config.mask)
+        masks = sample_masks(
+            sizes.n_rois, sizes.n_patches, torch.tensor(keys), config.mask, seed=config.seed, step=step
+        )
         x_BCRT = to_model_input(scaler.transform(windows)).to(device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = model(x_BCRT, context.to(device), target.to(device))
+            loss = model(x_BCRT, masks.context_index.to(device), masks.target_index.to(device))
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
@@ -72,7 +72,8 @@ def train(
         model.update_target(scheduled["ema"])
         n_windows += len(windows)
         rate = n_windows / (time.monotonic() - started)
-        on_step(step, {"loss": value, "grad_norm": norm, "windows_per_s": rate, **scheduled})
+        shares = {f"mask/{name}": share for name, share in masks.metrics().items()}
+        on_step(step, {"loss": value, "grad_norm": norm, "windows_per_s": rate, **scheduled, **shares})
 
 
 def schedules(step: int, config: PretrainConfig) -> dict[str, float]:

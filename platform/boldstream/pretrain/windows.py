@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,21 @@ MOST_BLOCKS = 512
 """Reads are bundled into at most so many Ray tasks."""
 
 
+class WindowBatch(NamedTuple):
+    """Windows of one step.
+
+    Attributes
+    ----------
+    windows : array, shape (B, n_timepoints, n_rois), float32
+        Unscaled.
+    keys : array, shape (B,), int64
+        `window_key` of each; decides where its mask lies.
+    """
+
+    windows: NDArray[np.float32]
+    keys: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class WindowTask:
     """How windows are drawn from the files of a cohort."""
@@ -35,8 +51,8 @@ class WindowTask:
     seed: int
 
 
-def training_windows(cohort: Cohort, config: PretrainConfig, n_scans: int) -> Iterator[NDArray[np.float32]]:
-    """Yield ``config.steps`` batches (batch_size, n_timepoints, n_rois) of unscaled windows.
+def training_windows(cohort: Cohort, config: PretrainConfig, n_scans: int) -> Iterator[WindowBatch]:
+    """Yield ``config.steps`` batches of `WindowBatch` (batch_size windows).
 
     A scan's windows follow from (seed, epoch, scan key) alone, their order from the seed. All epochs are one stream
     of Ray Data (starting one costs seconds), so batches run on across the ends of epochs.
@@ -71,15 +87,25 @@ def training_windows(cohort: Cohort, config: PretrainConfig, n_scans: int) -> It
         local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
         local_shuffle_seed=config.seed,
     ):
-        yield batch["window"]
+        yield WindowBatch(batch["window"], batch["key"])
 
 
-def draw_windows(batch: dict[str, NDArray[np.int64]], *, task: WindowTask) -> dict[str, NDArray[np.float32]]:
-    """Draw one epoch's windows of one file; ``id`` counts files within epochs. Too short scans give none."""
+def window_key(seed: int, epoch: int, scan_key: str, window: int) -> int:
+    """Fold what a window's mask follows from into a signed 64-bit integer (`window` counts a scan's in an epoch)."""
+    digest = hashlib.sha256(f"{seed} {epoch} {window} {scan_key}".encode()).digest()
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def draw_windows(batch: dict[str, NDArray[np.int64]], *, task: WindowTask) -> dict[str, NDArray[np.generic]]:
+    """Draw one epoch's windows of one file, each with its `window_key`; ``id`` counts files within epochs.
+
+    Too short scans give none.
+    """
     epoch, file = divmod(int(batch["id"][0]), len(task.files))
     fs, path = filesystem(task.files[file])
     rows = pq.read_table(path, columns=SERIES_COLUMNS, filesystem=fs)
-    found = []
+    found: list[NDArray[np.float32]] = []
+    keys: list[int] = []
     for key, t_r, timeseries in zip(
         rows["scan_key"].to_pylist(), rows["t_r"].to_pylist(), iter_timeseries(rows), strict=True
     ):
@@ -89,8 +115,10 @@ def draw_windows(batch: dict[str, NDArray[np.int64]], *, task: WindowTask) -> di
             found += [sample_window(values, task.length, rng) for _ in range(task.windows_per_scan)]
         except ScanError:
             continue  # `scan_statistics` has counted it
+        keys += [window_key(task.seed, epoch, key, window) for window in range(task.windows_per_scan)]
     n_rois = rows["n_rois"][0].as_py()
-    return {"window": np.stack(found) if found else np.empty((0, task.length, n_rois), np.float32)}
+    windows = np.stack(found) if found else np.empty((0, task.length, n_rois), np.float32)
+    return {"window": windows, "key": np.array(keys, dtype=np.int64)}
 
 
 def scan_statistics(cohort: Cohort, config: PretrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
