@@ -38,7 +38,8 @@ def main() -> None:
     ]
     head = (
         "# Benchmarks\n\n"
-        f"Written by `make bench` on {datetime.date.today()}: {os.cpu_count()} cores, {platform.machine()}, Python "
+        f"Written by `python {' '.join(['tests/benchmarks/run_all.py', *flags])}` on {datetime.date.today()}: "
+        f"{os.cpu_count()} cores, {platform.machine()}, Python "
         f"{platform.python_version()}. The machine is shared: trust ratios, not seconds.\n\n"
         "| benchmark | ours | baseline | unit | ratio | target | met |\n|---|---|---|---|---|---|---|\n"
     )
