@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from boldstream.artifacts.files import DataFile as DataFile
-from boldstream.artifacts.files import file_problem
+from boldstream.artifacts.files import DataFile, file_problem
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.errors import ArtifactError, OutputExistsError
 from boldstream.refs import split_pointer
@@ -263,6 +262,10 @@ class VersionedTable:
             return self.iceberg.scan(selected_fields=tuple(names)).to_arrow()
         snapshot = self.iceberg.snapshot_by_name(f"v{version}")
         return self.iceberg.scan(snapshot_id=snapshot.snapshot_id, selected_fields=tuple(names)).to_arrow()
+
+    def values(self, name: str) -> set[str]:
+        """Return the distinct values of a key column, over all rows appended so far."""
+        return set(self.column([name])[name].to_pylist())
 
 
 def _kinds(schema: pa.Schema) -> dict[str, str]:

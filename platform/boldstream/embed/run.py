@@ -54,8 +54,6 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     EmbeddingsError
         If no scan can be embedded.
     """
-    import ray
-
     strategy = Strategy.from_yaml(config.strategy)
     cohort = open_cohort(config.cohort, config.warehouse)
     with job_run("embed", config.output, config) as run, tempfile.TemporaryDirectory() as scratch:
@@ -77,7 +75,6 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         table, quarantine = embedding_tables(Warehouse.at(config.warehouse), config.output)
         schema = embedding_schema(_carried(cohort))
         begin_run(table, quarantine, schema, identity)
-        done = _keys(table, "row_key") | _keys(quarantine, "scan_key")
         task = EmbedTask(
             strategy=strategy,
             parts=config.parts,
@@ -85,16 +82,23 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
             actors=config.actors,
             device=device,
             precision=precision,
-            done=frozenset(done),
+            done=frozenset(table.values("row_key") | quarantine.values("scan_key")),
             stamp=_stamp(strategy, model, cohort),
             schema=schema,
             table_uri=table.uri,
             quarantine_uri=quarantine.uri,
             identity=digest_json(identity),
-            model_files=ray.put({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}),
+            model_files=_put_files(folder),
         )
         _embed(cohort, task, table, quarantine, run)
         return _publish(config, cohort, model, identity, table, quarantine, run)
+
+
+def _put_files(folder: Path) -> "ray.ObjectRef":
+    """Put a model folder into the object store, as a mapping of file names to bytes."""
+    import ray
+
+    return ray.put({path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
 
 
 def _arithmetic(config: EmbedConfig) -> tuple[str, Precision]:
@@ -151,10 +155,6 @@ def _stamp(strategy: Strategy, model: ModelRef, cohort: Cohort) -> dict[str, str
         "cohort_version": cohort.ref.pointer,
         "cohort_digest": cohort.ref.digest,
     }
-
-
-def _keys(table: VersionedTable, column: str) -> set[str]:
-    return set(table.column([column])[column].to_pylist())
 
 
 def _embed(cohort: Cohort, task: EmbedTask, table: VersionedTable, quarantine: VersionedTable, run: JobRun) -> None:

@@ -47,7 +47,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
     with job_run("ingest", config.output, config) as run:
         identity = config.identity() | {"roi_names_sha256": digest_json(atlas.roi_names)}
         begin_run(cohort, quarantine, schema, identity)
-        done = _keys(cohort) | _keys(quarantine)
+        done = cohort.values("scan_key") | quarantine.values("scan_key")
         todo = [plan for plan in plans if plan.scan_key not in done]
         logger.info("ingest: %d scans in %s, %d to read", len(plans), config.source, len(todo))
         if todo:
@@ -55,15 +55,10 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
             _read(todo, task, cohort, quarantine, run)
         elif cohort.versions:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, cohort.newest())
-        if not _keys(cohort):
+        if not cohort.values("scan_key"):
             raise SourceError(f"none of the {len(plans)} scans can be used ({list_reasons(quarantine)})")
         ref = _publish(config, cohort, quarantine, atlas.name, atlas.roi_names, run)
     return ref
-
-
-def _keys(table: VersionedTable) -> set[str]:
-    """Return the scan keys that a table holds already."""
-    return set(table.column(["scan_key"])["scan_key"].to_pylist())
 
 
 def _read(
