@@ -1,0 +1,190 @@
+"""How good predictions are: scores of probes, and bootstrap intervals of them and of differences between models."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Kind = Literal["ridge", "logistic"]
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
+    """Return a target as numbers, shape (n_rows,), classes as 0 and 1 in sorted order.
+
+    Raises
+    ------
+    ValueError
+        If values are missing or not finite, or it is constant, or a logistic probe's has not two classes.
+    """
+    values = np.asarray(y)
+    if values.shape != (n_rows,):
+        raise ValueError(f"the target has shape {values.shape}, there are {n_rows} rows")
+    if pd.isna(values).any():
+        raise ValueError(f"the target is missing in {int(pd.isna(values).sum())} rows; leave these rows out")
+    if kind == "logistic":
+        classes, index = np.unique(values, return_inverse=True)
+        if len(classes) != 2:
+            raise ValueError(f"a logistic probe needs two classes, got {classes.tolist()}")
+        return np.asarray(index, dtype=np.float64)
+    if kind != "ridge":
+        raise ValueError(f"kind is 'ridge' or 'logistic', got {kind!r}")
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
+        raise ValueError("the target of a ridge probe has to be finite and to vary")
+    return numbers
+
+
+def scores(y: ArrayLike, predicted: ArrayLike, kind: Kind, *, baseline: ArrayLike | None = None) -> dict[str, float]:
+    """Score predictions: ``r2``, ``r`` and ``mae`` of a ridge; ``auc`` and ``balanced_accuracy`` of a logistic probe.
+
+    Parameters
+    ----------
+    y, predicted : array, shape (n,)
+        Target, and what `out_of_fold` predicts for it.
+    kind : {"ridge", "logistic"}
+    baseline : array, shape (n,), or float
+        Ridge: the training mean that R2 is against (`OutOfFold.null_predicted`). The mean of the test rows would
+        know the test sites.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, values are missing or not finite, the target is constant or has not two classes, or a
+        ridge has no baseline.
+    """
+    guess = np.asarray(predicted, dtype=np.float64)
+    target = as_target(y, kind, len(guess))
+    if not np.isfinite(guess).all():
+        raise ValueError(f"predicted holds {int((~np.isfinite(guess)).sum())} values that are NaN or infinite")
+    if kind == "logistic":
+        return {"auc": auc(target, guess), "balanced_accuracy": balanced_accuracy(target, guess)}
+    if baseline is None:
+        raise ValueError("R2 of a ridge probe needs a baseline: the training folds' mean")
+    mae = float(np.abs(target - guess).mean())
+    return {"r2": r2(target, guess, np.asarray(baseline, dtype=np.float64)), "r": pearson(target, guess), "mae": mae}
+
+
+def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
+    """Return 1 - the squared error's share of that of the baseline; NaN where the baseline has none."""
+    error, null = np.square(y - predicted).sum(), np.square(y - baseline).sum()
+    return float(1 - error / null) if null > 0 else float("nan")
+
+
+def pearson(y: NDArray, predicted: NDArray) -> float:
+    """Return Pearson's correlation, 0 where predictions are constant and NaN where the target is.
+
+    Over grouped folds a probe that knows nothing predicts its training means, which correlate negatively.
+    """
+    if np.ptp(y) == 0:
+        return float("nan")
+    return float(np.corrcoef(y, predicted)[0, 1]) if np.ptp(predicted) > 0 else 0.0
+
+
+def auc(y: NDArray, decision: NDArray) -> float:
+    """Return the area under the ROC curve of the second class in sorted order, ties half; NaN where one is missing."""
+    classes = np.unique(y)
+    if len(classes) < 2:
+        return float("nan")
+    positive = y == classes[1]
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    ranks = float(stats.rankdata(decision)[positive].sum())
+    return (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def balanced_accuracy(y: NDArray, decision: NDArray) -> float:
+    """Return the mean of the classes' shares on their side of 0; NaN where a class is missing."""
+    classes = np.unique(y)
+    if len(classes) < 2:
+        return float("nan")
+    positive = y == classes[1]
+    return float(((decision[positive] > 0).mean() + (decision[~positive] <= 0).mean()) / 2)
+
+
+def bootstrap_ci(statistic: Callable[..., float], *arrays: ArrayLike, n: int = 2000, seed: int = 0) -> Estimate:
+    """Return a statistic of arrays with its percentile bootstrap interval, 95 %.
+
+    Rows (subjects) are drawn with replacement, the same rows from every array; predictions are not fitted anew. So
+    the interval is about other subjects of these groups under these probes, not about other groups: with few, uneven
+    sites, drawing whole sites gives intervals that depend on which large site is drawn. Resamples in which the
+    statistic is NaN (a class is missing) are left out.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the arrays, gives a float.
+    arrays : array, shape (n_rows, ...)
+    n, seed : int
+        Number and seed of the resamples.
+
+    Raises
+    ------
+    ValueError
+        If arrays differ in length or have fewer than two rows, or the statistic is NaN in more than half of the
+        resamples.
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    """
+    rows = [np.asarray(array) for array in arrays]
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) != 1 or lengths[0] < 2:
+        raise ValueError(f"a bootstrap needs arrays of one length, at least 2 rows, got lengths {lengths}")
+    rng = np.random.default_rng(seed)
+    drawn = np.array(
+        [
+            statistic(*(row[picked] for row in rows))
+            for picked in (rng.integers(0, lengths[0], lengths[0]) for _ in range(n))
+        ]
+    )
+    kept = drawn[~np.isnan(drawn)]
+    if len(kept) <= n / 2:
+        raise ValueError(f"the statistic is NaN in {n - len(kept)} of {n} resamples; there are too few rows of a class")
+    low, high = np.percentile(kept, [2.5, 97.5])
+    return Estimate(float(statistic(*rows)), float(low), float(high))
+
+
+def paired_difference_ci(
+    statistic: Callable[..., float],
+    first: tuple[ArrayLike, ...],
+    second: tuple[ArrayLike, ...],
+    *,
+    n: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Return the difference of a statistic between two models on the same rows, with its bootstrap interval.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the arrays of one model, gives a float.
+    first, second : tuple of array, shape (n_rows, ...)
+        The models' arrays, e.g. ``(y, predicted, null_predicted)``, rows in the same order.
+    n, seed : int
+
+    Raises
+    ------
+    ValueError
+        As `bootstrap_ci`.
+    """
+
+    def difference(*arrays: NDArray) -> float:
+        return statistic(*arrays[: len(first)]) - statistic(*arrays[len(first) :])
+
+    return bootstrap_ci(difference, *first, *second, n=n, seed=seed)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from boldstream.analysis.metrics import (
+    Estimate,
+    auc,
+    balanced_accuracy,
+    bootstrap_ci,
+    paired_difference_ci,
+    pearson,
+    r2,
+    scores,
+)
+
+
+def test_scores__of_a_perfect_and_of_a_blind_ridge():
+    y, null = np.array([1.0, 2.0, 6.0]), np.array([2.0, 2.0, 2.0])
+    assert scores(y, y, "ridge", baseline=null) == {"r2": 1.0, "r": pytest.approx(1.0), "mae": 0.0}
+    assert scores(y, null, "ridge", baseline=null) == {"r2": 0.0, "r": 0.0, "mae": pytest.approx(5 / 3)}
+    assert scores(y, null, "ridge", baseline=0.0)["r2"] == pytest.approx(1 - 17 / 41)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"baseline": None}, "R2 of a ridge probe needs a baseline"),
+        ({"predicted": [np.nan, 1.0]}, "predicted holds 1 values that are NaN"),
+        ({"predicted": [1.0]}, r"the target has shape \(2,\), there are 1 rows"),
+        ({"kind": "logistic", "y": ["M", "M"]}, r"a logistic probe needs two classes, got \['M'\]"),
+    ],
+)
+def test_scores__refuse(values, message):
+    values = {"y": [1.0, 2.0], "predicted": [1.0, 2.0], "kind": "ridge", "baseline": 1.5} | values
+    with pytest.raises(ValueError, match=message):
+        scores(values["y"], values["predicted"], values["kind"], baseline=values["baseline"])
+
+
+def test_statistics__of_one_class_or_a_constant_target_are_nan():
+    one, values = np.ones(3), np.arange(3.0)
+    assert all(np.isnan([auc(one, values), balanced_accuracy(one, values), pearson(one, values), r2(one, values, one)]))
+
+
+def test_bootstrap_ci__of_a_mean_is_that_of_the_normal_distribution():
+    x = np.random.default_rng(0).normal(size=400)
+    found = bootstrap_ci(lambda v: v.mean(), x)
+    assert found.value == pytest.approx(x.mean())
+    half = 1.96 * x.std() / 20
+    assert (found.low, found.high) == pytest.approx((x.mean() - half, x.mean() + half), abs=0.1 * half)
+    assert found == bootstrap_ci(lambda v: v.mean(), x)
+    assert found != bootstrap_ci(lambda v: v.mean(), x, seed=1)
+
+
+def test_paired_difference_ci__excludes_zero_where_one_model_is_better():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=150)
+    null, good, bad = np.zeros(150), y + rng.normal(size=150), y + 1.5 * rng.normal(size=150)
+    found = paired_difference_ci(r2, (y, good, null), (y, bad, null), n=500)
+    assert found.excludes_zero
+    assert found.low > 0
+    assert paired_difference_ci(r2, (y, bad, null), (y, good, null), n=500).high < 0
+    twin = good + 0.01 * rng.normal(size=150)
+    assert not paired_difference_ci(r2, (y, good, null), (y, twin, null), n=500).excludes_zero
+
+
+def test_paired_difference_ci__draws_the_same_rows_for_both():
+    y = np.random.default_rng(0).normal(size=50)
+    assert paired_difference_ci(pearson, (y, y**3), (y, y**3), n=50) == Estimate(0.0, 0.0, 0.0)
+
+
+def test_bootstrap_ci__leaves_resamples_without_a_class_out():
+    y, decision = np.array([0, 0, 0, 0, 1.0]), np.array([1.0, 2.0, 3.0, 5.0, 4.0])
+    found = bootstrap_ci(auc, y, decision, n=200)
+    assert 0 <= found.low < found.value == 0.75 < found.high == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (([1.0, 2.0], [1.0]), r"arrays of one length, at least 2 rows, got lengths \[1, 2\]"),
+        (([1.0],), r"at least 2 rows, got lengths \[1\]"),
+        (([1.0, 1.0],), "the statistic is NaN in 20 of 20 resamples"),
+    ],
+)
+def test_bootstrap_ci__refuses(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_ci(lambda *a: float("nan"), *arrays, n=20)
