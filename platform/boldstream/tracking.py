@@ -15,6 +15,7 @@ from boldstream.refs import ModelRef, Ref
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 EXPERIMENT = "boldstream"
+SQLITE = "sqlite:///"
 DIGEST_SHOWN = 12
 """Characters of a digest on MLflow's pages, so that names stay readable; the whole one is in the input's tags."""
 
@@ -30,6 +31,21 @@ class JobRun:
         import mlflow
 
         mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
+
+    def latest(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Return the newest value of every metric, and the tags."""
+        import mlflow
+
+        data = mlflow.MlflowClient().get_run(self.run_id).data
+        return data.metrics, data.tags
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Return steps and values of a metric, by step; of steps that were done twice, the last."""
+        import mlflow
+
+        history = mlflow.MlflowClient().get_metric_history(self.run_id, name)
+        found = {point.step: point.value for point in sorted(history, key=lambda point: (point.step, point.timestamp))}
+        return list(found), list(found.values())
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
@@ -115,29 +131,59 @@ def _source_of(uri: str) -> Any:
 
 
 @contextlib.contextmanager
-def job_run(job: str, output: str, config: Config) -> Iterator[JobRun]:
+def job_run(job: str, output: str, config: Config, resume: str | None = None) -> Iterator[JobRun]:
     """Open the MLflow run of a job, named after the job and its output.
 
     Its configuration becomes params and a file, code and package versions become tags. The run ends FINISHED,
     FAILED when an exception leaves the block, or KILLED on Ctrl-C. The tracking store is ``MLFLOW_TRACKING_URI``,
-    else ``sqlite:///mlflow.db`` in the working directory.
+    else ``sqlite:///mlflow.db`` in the working directory. With `resume`, the id of a run that was interrupted, it goes
+    on with that run, if the store still has it.
     """
     import mlflow
 
     open_experiment()
     values = config.model_dump(mode="json")
     nested = mlflow.active_run() is not None
-    with mlflow.start_run(run_name=f"{job} {output}", nested=nested) as active:
+    resume = resume if resume and _has_run(resume) else None
+    with mlflow.start_run(run_id=resume, run_name=f"{job} {output}", nested=nested) as active:
         tags = {"boldstream.job": job, "boldstream.config_hash": config.config_hash()}
         tags["boldstream.git_sha"] = git_sha() or "not a checkout"
         mlflow.set_tags(tags | {f"version.{name}": found for name, found in package_versions().items()})
-        mlflow.log_params(dict(flatten(values)))
-        mlflow.log_dict(values, "config.yaml")
+        if resume is None:
+            mlflow.log_params(dict(flatten(values)))
+            mlflow.log_dict(values, "config.yaml")
         try:
             yield JobRun(active.info.run_id)
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
             raise
+
+
+def _has_run(run_id: str) -> bool:
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def tracking_address() -> str:
+    """Return the tracking store's URI so that it means the same in every working directory."""
+    import mlflow
+
+    uri = str(mlflow.get_tracking_uri())
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
+
+
+def track_at(address: str) -> None:
+    """Let this process, a worker's, track at `tracking_address` of its driver."""
+    import mlflow
+
+    mlflow.set_tracking_uri(address)
 
 
 def open_experiment() -> str:
@@ -158,12 +204,10 @@ def open_experiment() -> str:
 
 def _artifacts_beside_sqlite() -> str | None:
     """Keep artifacts beside a SQLite store's file, wherever the job is started from; servers choose for themselves."""
-    import mlflow
-
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith("sqlite:///"):
+    uri = tracking_address()
+    if not uri.startswith(SQLITE):
         return None
-    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
+    return (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri()
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

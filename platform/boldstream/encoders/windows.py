@@ -81,20 +81,39 @@ def resample(timeseries: NDArray[np.floating], t_r: float | None, target_t_r: fl
     ScanError
         ``t_r_unknown`` if `t_r` is None or not a positive number.
     """
-    t_r = _check_t_r(t_r)
-    if not (math.isfinite(target_t_r) and target_t_r > 0):
-        raise ValueError(f"target_t_r must be a positive number of seconds, got {target_t_r!r}")
-    if abs(t_r - target_t_r) <= SAME_T_R * target_t_r:
+    ratio = _ratio(t_r, target_t_r)
+    if ratio == 1:
         return np.asarray(timeseries, dtype=np.float32)
-    ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
-    if ratio.numerator == 0:
-        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
     # float64, because a float32 filter would leave 1e-4 of the regions' (large) offsets behind
     values = np.asarray(timeseries, dtype=np.float64)
     if len(values) < 2:
         raise ScanError("too_short", f"{len(values)} timepoint(s) cannot be resampled")
     out = signal.resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="line")
     return np.asarray(out, dtype=np.float32)
+
+
+def resampled_length(n_timepoints: int, t_r: float | None, target_t_r: float) -> int:
+    """Return how many timepoints `resample` makes of a scan.
+
+    Raises
+    ------
+    ScanError
+        ``t_r_unknown`` if `t_r` is None or not a positive number.
+    """
+    return math.ceil(n_timepoints * _ratio(t_r, target_t_r))
+
+
+def _ratio(t_r: float | None, target_t_r: float) -> Fraction:
+    """Return timepoints after resampling for one before; 1 for repetition times that count as equal."""
+    t_r = _check_t_r(t_r)
+    if not (math.isfinite(target_t_r) and target_t_r > 0):
+        raise ValueError(f"target_t_r must be a positive number of seconds, got {target_t_r!r}")
+    if abs(t_r - target_t_r) <= SAME_T_R * target_t_r:
+        return Fraction(1)
+    ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
+    if ratio.numerator == 0:
+        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
+    return ratio
 
 
 def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: WindowSpec) -> Windows:

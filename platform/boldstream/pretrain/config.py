@@ -1,53 +1,95 @@
 """What the pretrain room is told."""
 
 import re
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 
+from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
 from boldstream.encoders.brainjepa.masks import MaskSpec
+from boldstream.encoders.brainjepa.objective import ObjectiveSpec
 from boldstream.encoders.brainjepa.scaling import ScalingKind
+from boldstream.encoders.brainjepa.optim import OptimSpec
 from boldstream.refs import ArtifactName
 
 ALIAS = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9_-]+", re.IGNORECASE)
 """MLflow keeps ``latest`` and ``v1``, ``v2``, … for itself."""
 
 
-class OptimConfig(Config):
-    """Optimizer and schedules (reference: AdamW, linear warm-up and half a cosine, EMA towards 1)."""
+class WorkersConfig(Config):
+    """How many workers train, and what each of them gets (Ray Train's ScalingConfig)."""
 
-    batch_size: int = pydantic.Field(default=16, ge=1)
-    """Windows in one optimizer step."""
+    count: int = pydantic.Field(default=1, ge=1)
+    """Workers; each holds the networks and computes its share of every batch."""
 
-    lr: float = pydantic.Field(default=1e-3, gt=0)
-    """Learning rate after warm-up."""
+    cpus: float = pydantic.Field(default=1.0, gt=0)
+    """Logical CPUs a worker; one more is needed for the tasks that read windows."""
 
-    start_lr: float = pydantic.Field(default=5e-5, ge=0)
-    """Learning rate before the first step."""
+    gpu: Literal["auto", "yes", "no"] = "auto"
+    """One GPU a worker; auto: if the cluster has as many."""
 
-    final_lr: float = pydantic.Field(default=1e-6, ge=0)
-    """Learning rate at the end."""
+    placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """How Ray places the workers on the machines."""
 
-    warmup_steps: int = pydantic.Field(default=0, ge=0)
-    """Steps of linear warm-up."""
 
-    weight_decay: float = pydantic.Field(default=0.04, ge=0)
-    """Weight decay at the start (biases and norms have none)."""
+class ComputeConfig(Config):
+    """How a worker computes. It changes speed and memory, and the last digits."""
 
-    final_weight_decay: float = pydantic.Field(default=0.4, ge=0)
-    """Weight decay at the end."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the matrix products; auto: bfloat16 on a GPU, float32 on a CPU."""
 
-    ema: float = pydantic.Field(default=0.996, ge=0, le=1)
-    """Momentum of the target encoder at the start."""
+    compile: bool = False
+    """Compile the networks with torch.compile (a minute at the start)."""
 
-    final_ema: float = pydantic.Field(default=1.0, ge=0, le=1)
-    """Momentum of the target encoder at the end."""
+    recompute: bool = False
+    """Activation checkpointing: compute the blocks again in the backward pass instead of keeping them."""
 
-    clip_norm: float = pydantic.Field(default=1.0, gt=0)
-    """Largest norm of the gradients."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every worker holds all weights; fsdp: weights and optimizer are sharded over the workers (large)."""
+
+
+class CheckpointConfig(Config):
+    """When the training's state is kept, and what happens when a worker dies."""
+
+    every_steps: int = pydantic.Field(default=200, ge=1)
+    """Optimizer steps between checkpoints; there is one at the end in any case."""
+
+    keep: int = pydantic.Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+
+    max_failures: int = pydantic.Field(default=3, ge=0)
+    """How often lost workers are replaced, from the last checkpoint, before the job gives up."""
+
+    storage: str | None = None
+    """Folder for checkpoints (path or URI, reachable by all workers); empty: training/ in the warehouse."""
+
+
+class MonitorConfig(Config):
+    """What is measured during training: collapse on held-out scans, and small probes."""
+
+    every_epochs: float = pydantic.Field(default=1.0, gt=0)
+    """Epochs between two measurements of collapse; there is one at the start and one at the end too."""
+
+    scans: int = pydantic.Field(default=64, ge=2)
+    """Scans that collapse is measured on, one window each: held-out ones, or trained ones where none is held out."""
+
+    thresholds: CollapseThresholds = CollapseThresholds()
+    """Limits beyond which a measurement is an alarm."""
+
+    from_epoch: float = pydantic.Field(default=1.0, ge=0)
+    """Alarms count from this epoch on: fresh networks see little but positions."""
+
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """warn: tag the run and the model, say it, go on; stop: end the training."""
+
+    probe_every_epochs: float | None = pydantic.Field(default=None, gt=0)
+    """Epochs between probes of age (ridge) and sex (logistic) on the held-out scans; empty: none."""
+
+    probe_scans: int = pydantic.Field(default=512, ge=8)
+    """Trained scans that the probes are fitted on, at most."""
 
 
 class PretrainConfig(Config):
@@ -84,20 +126,47 @@ class PretrainConfig(Config):
     mask: MaskSpec = MaskSpec()
     """How masks are drawn, and the shares of their blocks."""
 
-    optim: OptimConfig = OptimConfig()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    """What is minimised: the paper's prediction, and what keeps it from collapsing."""
+
+    optim: OptimSpec = OptimSpec()
     """Optimizer and schedules."""
 
-    steps: int = pydantic.Field(ge=0)
+    steps: int | None = pydantic.Field(default=None, ge=0)
     """Optimizer steps; 0 registers the untrained twin."""
+
+    epochs: float | None = pydantic.Field(default=None, gt=0)
+    """Passes over the training scans, in place of steps."""
 
     windows_per_scan: int = pydantic.Field(default=1, ge=1)
     """Random windows of every scan in one epoch."""
 
+    holdout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Share of subjects that are not trained on, to measure collapse and probes on."""
+
     seed: int = pydantic.Field(default=0, ge=0)
-    """Seed of weights, windows and masks."""
+    """Seed of weights, windows, masks and held-out subjects."""
+
+    compute: ComputeConfig = ComputeConfig()
+    """Arithmetic, and what is traded for speed or memory."""
+
+    workers: WorkersConfig = WorkersConfig()
+    """Workers that train; it does not change the result beyond rounding."""
+
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints, and failures that are survived."""
+
+    monitor: MonitorConfig = MonitorConfig()
+    """Collapse alarms and probes during training."""
+
+    data_licence: str = "not stated"
+    """Licence or terms of the cohort's scans, for the model card."""
 
     log_every: int = pydantic.Field(default=10, ge=1)
     """Steps between two points of the curves."""
+
+    fresh: bool = False
+    """Throw away what an unfinished training of this output has left, instead of going on with it."""
 
     warehouse: str = "warehouse"
     """Where cohorts and gradients live (path or URI)."""
@@ -105,13 +174,35 @@ class PretrainConfig(Config):
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "cluster", "log_every", "alias"})
+    non_identity: ClassVar[frozenset[str]] = frozenset(
+        {"warehouse", "cluster", "workers", "checkpoint", "monitor", "log_every", "alias", "fresh", "data_licence"}
+    )
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows that a worker computes at once."""
+        return self.optim.micro_batch or self.optim.batch_size
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         check_alias(self.alias)
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
         if self.steps and self.optim.warmup_steps >= self.steps:
             raise ValueError(f"optim.warmup_steps ({self.optim.warmup_steps}) must be below steps ({self.steps})")
+        share = self.micro_batch * self.workers.count
+        if self.optim.batch_size % share:
+            raise ValueError(
+                f"optim.batch_size ({self.optim.batch_size}) is no multiple of optim.micro_batch ({self.micro_batch}) "
+                f"times workers.count ({self.workers.count}); set optim.micro_batch to a divisor of "
+                f"{self.optim.batch_size // self.workers.count}"
+            )
+        views = self.objective.views
+        if self.micro_batch % views or self.windows_per_scan % views:
+            raise ValueError(
+                f"objective.invariance compares {views} windows of a scan: windows_per_scan ({self.windows_per_scan}) "
+                f"and optim.micro_batch ({self.micro_batch}) must be multiples of {views}"
+            )
         return self
 
 

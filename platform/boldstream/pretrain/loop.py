@@ -1,105 +1,142 @@
-"""The training loop of one worker: windows in, a trained Brain-JEPA out. It knows neither Ray nor MLflow."""
+"""One optimizer step of one worker: micro-batches in, weights moved, numbers out. It knows neither Ray nor MLflow."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
+import torch.distributed as dist
 
-from boldstream.encoders.brainjepa.jepa import BrainJEPA, learning_rate, momentum, weight_decay
 from boldstream.encoders.brainjepa.masks import sample_masks
-from boldstream.encoders.brainjepa.scaling import Scaler
+from boldstream.encoders.brainjepa.optim import schedules, set_schedules
 from boldstream.encoders.windows import to_model_input
 from boldstream.errors import TrainingError
-from boldstream.pretrain.config import PretrainConfig
+from boldstream.pretrain.networks import Networks
+from boldstream.pretrain.task import TrainingTask
 from boldstream.pretrain.windows import WindowBatch
 
 
-def train(
-    model: BrainJEPA,
-    batches: Iterator[WindowBatch],
-    scaler: Scaler,
-    config: PretrainConfig,
-    *,
-    device: str,
-    on_step: Callable[[int, Mapping[str, float]], None],
-) -> None:
-    """Train in place for ``config.steps`` optimizer steps.
+SHOWN = 8
+"""Scans that an error message names."""
+
+
+@dataclass
+class Clock:
+    """What was done since the last point of the curves, for speeds.
+
+    Attributes
+    ----------
+    windows, tokens : int
+        Windows and tokens that this worker's networks have seen (context and targets).
+    waited : float
+        Seconds spent waiting for windows.
+    """
+
+    windows: int = 0
+    tokens: int = 0
+    waited: float = 0.0
+    since: float = field(default_factory=time.monotonic)
+
+    def speeds(self, n_workers: int) -> dict[str, float]:
+        """Return the speeds of all workers together since the last call, and the share of time spent waiting."""
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        found = {
+            "windows_per_s": self.windows * n_workers / seconds,
+            "tokens_per_s": self.tokens * n_workers / seconds,
+            "data_wait_share": self.waited / seconds,
+        }
+        if torch.cuda.is_available():
+            found["gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        self.windows = self.tokens = 0
+        self.waited, self.since = 0.0, time.monotonic()
+        return found
+
+
+def take_step(
+    step: int, batches: Iterator[WindowBatch], networks: Networks, task: TrainingTask, clock: Clock
+) -> dict[str, float]:
+    """Do one optimizer step.
 
     Parameters
     ----------
-    model : BrainJEPA
+    step : int
+        1 for the first.
     batches : iterator of WindowBatch
-        Unscaled windows with their keys; must not end before the last step.
-    scaler : Scaler
-        The model's own scaling, fitted.
-    config : PretrainConfig
-    device : str
-    on_step : callable
-        Gets the step (1 for the first) and its metrics.
+        This worker's micro-batches.
+    networks : Networks
+    task : TrainingTask
+    clock : Clock
+
+    Returns
+    -------
+    dict
+        The step's numbers, means over all micro-batches of all workers.
 
     Raises
     ------
     TrainingError
-        If the loss is not finite; the message names the step.
+        If the loss is not finite on any worker (all raise); weights are as they were before the step.
     """
-    model.to(device).train()
-    sizes = model.encoder.config
-    optimizer = build_optimizer(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    started, n_windows = time.monotonic(), 0
-    for step in range(1, config.steps + 1):
-        windows, keys = next(batches)
-        scheduled = schedules(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = scheduled["lr"]
-            group["weight_decay"] = scheduled["weight_decay"] if group["decays"] else 0.0
+    config = task.config
+    scheduled = schedules(step, config.optim, task.steps)
+    set_schedules(networks.optimizer, scheduled)
+    networks.optimizer.zero_grad(set_to_none=True)
+    n_micro = config.optim.batch_size // (config.micro_batch * networks.n_workers)
+    parts: dict[str, float] = {}
+    bad: list[int] = []
+    for micro in range(n_micro):
+        before = time.monotonic()
+        batch = next(batches)
+        clock.waited += time.monotonic() - before
         masks = sample_masks(
-            sizes.n_rois, sizes.n_patches, torch.tensor(keys), config.mask, seed=config.seed, step=step
+            task.sizes.n_rois, task.sizes.n_patches, torch.tensor(batch.keys), config.mask, seed=config.seed, step=step
         )
-        x_BCRT = to_model_input(scaler.transform(windows)).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = model(x_BCRT, masks.context_index.to(device), masks.target_index.to(device))
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} at step {step} of {config.steps}; lower optim.lr (now {scheduled['lr']:.2g})"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm).item()
-        optimizer.step()
-        model.update_target(scheduled["ema"])
-        n_windows += len(windows)
-        rate = n_windows / (time.monotonic() - started)
-        shares = {f"mask/{name}": share for name, share in masks.metrics().items()}
-        on_step(step, {"loss": value, "grad_norm": norm, "windows_per_s": rate, **scheduled, **shares})
+        x_BCRT = to_model_input(batch.windows).to(networks.device, non_blocking=True)
+        index = [found.to(networks.device) for found in (masks.context_index, masks.target_index)]
+        with networks.accumulate(last=micro == n_micro - 1):
+            with networks.autocast:
+                loss, found = networks.train_module(x_BCRT, *index, step)
+            (loss / n_micro).backward()
+        numbers = {"loss": loss.detach(), **found} | masks.metrics()
+        for name, value in numbers.items():
+            parts[name] = parts.get(name, 0.0) + float(value) / n_micro
+        if not math.isfinite(parts["loss"]):
+            bad += batch.positions.tolist()
+        clock.windows += len(batch.windows)
+        clock.tokens += masks.context_index.numel() + masks.target_index.numel()
+    parts = mean_over_workers(parts, networks)
+    if not math.isfinite(parts["loss"]):
+        raise TrainingError(_not_finite(f"loss is {parts['loss']}", step, bad, task, scheduled["lr"]))
+    norm = networks.clip(config.optim.clip_norm)
+    if not math.isfinite(norm):
+        raise TrainingError(_not_finite(f"gradients' norm is {norm}", step, [], task, scheduled["lr"]))
+    networks.optimizer.step()
+    networks.objective.after_step(scheduled["ema"])
+    masked = {f"mask/{name}": parts.pop(name) for name in masks.metrics()}
+    return parts | {"grad_norm": norm} | scheduled | masked
 
 
-def schedules(step: int, config: PretrainConfig) -> dict[str, float]:
-    """Return learning rate, weight decay and EMA momentum of an optimizer step (1 for the first)."""
-    optim, total = config.optim, config.steps
-    return {
-        "lr": learning_rate(
-            step, total=total, warmup=optim.warmup_steps, start=optim.start_lr, peak=optim.lr, final=optim.final_lr
-        ),
-        "weight_decay": weight_decay(step, total=total, start=optim.weight_decay, final=optim.final_weight_decay),
-        "ema": momentum(step, total=total, start=optim.ema, final=optim.final_ema),
-    }
+def mean_over_workers(numbers: dict[str, float], networks: Networks) -> dict[str, float]:
+    """Return the mean of every number over all workers; the same on each."""
+    if networks.n_workers == 1:
+        return numbers
+    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=_reduce_device(networks))
+    dist.all_reduce(values)
+    return dict(zip(numbers, (values / networks.n_workers).tolist(), strict=True))
 
 
-def build_optimizer(model: BrainJEPA) -> torch.optim.AdamW:
-    """Return AdamW with the reference's four groups: matrices and vectors of encoder and predictor.
+def _reduce_device(networks: Networks) -> torch.device:
+    return networks.device if networks.device.type == "cuda" else torch.device("cpu")
 
-    Vectors (biases, norms) have no weight decay. The mask token decays with the matrices, as in the reference.
-    """
-    groups = []
-    for decays in (True, False):
-        for network in (model.encoder, model.predictor):
-            chosen = [
-                parameter
-                for name, parameter in network.named_parameters()
-                if parameter.requires_grad and (parameter.ndim > 1 and not name.endswith("bias")) == decays
-            ]
-            groups.append({"params": chosen, "decays": decays})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+
+def _not_finite(what: str, step: int, bad: list[int], task: TrainingTask, lr: float) -> str:
+    """Say at which step the loss went, in whose windows; called on all workers together."""
+    positions = [bad]
+    if dist.is_initialized():
+        positions = [[] for _ in range(dist.get_world_size())]
+        dist.all_gather_object(positions, bad)
+    keys = sorted(set(task.plan.scans_at(sorted(position for found in positions for position in found))))
+    shown = ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+    place = f", in the micro-batch of scans {shown}; look at these scans, or lower" if keys else "; lower"
+    return f"the {what} at step {step} of {task.steps}{place} optim.lr (now {lr:.2g})"

@@ -1,157 +1,144 @@
-"""Training windows: drawn in Ray Data tasks, streamed to the loop in seeded order."""
+"""Training windows: drawn and scaled in Ray Data tasks, split among the workers a micro-batch a block."""
 
-import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from boldstream.artifacts.cohort import Cohort, iter_timeseries
-from boldstream.encoders.windows import resample, sample_window
-from boldstream.errors import ScanError
-from boldstream.pretrain.config import PretrainConfig
+from boldstream.artifacts.cohort import iter_timeseries
+from boldstream.encoders.brainjepa.scaling import Scaler
+from boldstream.encoders.windows import resample
+from boldstream.errors import TrainingError
+from boldstream.pretrain.plan import ChunkPart, WindowPlan, window_key, window_starts
 from boldstream.storage import filesystem
 
-SERIES_COLUMNS = ["scan_key", "t_r", "n_timepoints", "n_rois", "timeseries"]
-SHUFFLE_BATCHES = 16
-"""Windows of so many batches are held back and mixed."""
+if TYPE_CHECKING:
+    import ray
+    import ray.data
 
-MOST_BLOCKS = 512
-"""Reads are bundled into at most so many Ray tasks."""
+SERIES_COLUMNS = ["t_r", "n_timepoints", "n_rois", "timeseries"]
 
 
 class WindowBatch(NamedTuple):
-    """Windows of one step.
+    """Windows of one micro-batch.
 
     Attributes
     ----------
     windows : array, shape (B, n_timepoints, n_rois), float32
-        Unscaled.
+        Scaled.
     keys : array, shape (B,), int64
         `window_key` of each; decides where its mask lies.
+    positions : array, shape (B,), int64
+        Their positions in the plan.
     """
 
     windows: NDArray[np.float32]
     keys: NDArray[np.int64]
+    positions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class WindowTask:
-    """How windows are drawn from the files of a cohort."""
+class WindowSource:
+    """What the tasks that draw windows are told: `parts` as an array of `ChunkPart`, and the plan in Ray's store."""
 
-    files: tuple[str, ...]
-    length: int
-    target_t_r: float | None
-    windows_per_scan: int
-    seed: int
+    parts: NDArray[np.int64]
+    plan: "ray.ObjectRef"
+    scaler: Scaler
 
 
-def training_windows(cohort: Cohort, config: PretrainConfig, n_scans: int) -> Iterator[WindowBatch]:
-    """Yield ``config.steps`` batches of `WindowBatch` (batch_size windows).
+def split_windows(
+    plan: WindowPlan, scaler: Scaler, *, start: int, stop: int, micro_batch: int, n_workers: int
+) -> list["ray.data.DataIterator"]:
+    """Return one stream of micro-batches a worker, together the positions from `start` to `stop`.
 
-    A scan's windows follow from (seed, epoch, scan key) alone, their order from the seed. All epochs are one stream
-    of Ray Data (starting one costs seconds), so batches run on across the ends of epochs.
+    Every block holds one micro-batch. Blocks keep their order and go to the workers in turn, so worker ``r`` of ``W``
+    gets the micro-batches ``r``, ``r + W``, … (`read_batches` checks it).
 
     Parameters
     ----------
-    cohort : Cohort
-    config : PretrainConfig
-    n_scans : int
-        Scans that fill a window.
+    plan : WindowPlan
+    scaler : Scaler
+        The model's own scaling, fitted.
+    start, stop : int
+        Positions; their distance is a multiple of ``micro_batch * n_workers``.
+    micro_batch : int
+        Windows in a block.
+    n_workers : int
     """
+    import ray
     import ray.data
 
-    batch_size = config.optim.batch_size
-    n_epochs = math.ceil(config.steps * batch_size / (n_scans * config.windows_per_scan))
-    task = WindowTask(
-        files=tuple(file.uri for file in cohort.files),
-        length=config.n_timepoints,
-        target_t_r=config.target_t_r,
-        windows_per_scan=config.windows_per_scan,
-        seed=config.seed,
+    parts = np.array(list(plan.parts(start, stop)), dtype=np.int64)
+    source = WindowSource(parts, ray.put(plan), scaler)
+    dataset = ray.data.range(len(parts), override_num_blocks=len(parts)).map_batches(
+        draw_windows, fn_kwargs={"source": source}, batch_format="numpy", batch_size=1
     )
-    n_reads = n_epochs * len(task.files)
-    dataset = ray.data.range(n_reads, override_num_blocks=min(n_reads, MOST_BLOCKS)).map_batches(
-        draw_windows, fn_kwargs={"task": task}, batch_format="numpy", batch_size=1
-    )
+    dataset = dataset.repartition(target_num_rows_per_block=micro_batch, strict=True)
     dataset.context.execution_options.preserve_order = True
-    for batch in dataset.iter_batches(
-        batch_size=batch_size,
-        batch_format="numpy",
-        drop_last=True,
-        local_shuffle_buffer_size=SHUFFLE_BATCHES * batch_size,
-        local_shuffle_seed=config.seed,
-    ):
-        yield WindowBatch(batch["window"], batch["key"])
+    return dataset.streaming_split(n_workers, equal=True)
 
 
-def window_key(seed: int, epoch: int, scan_key: str, window: int) -> int:
-    """Fold what a window's mask follows from into a signed 64-bit integer (`window` counts a scan's in an epoch)."""
-    digest = hashlib.sha256(f"{seed} {epoch} {window} {scan_key}".encode()).digest()
-    return int.from_bytes(digest[:8], "little", signed=True)
+def draw_windows(batch: dict[str, NDArray[np.int64]], *, source: WindowSource) -> dict[str, NDArray[np.generic]]:
+    """Read one chunk of the plan and draw its windows; ``id`` counts `WindowSource.parts`."""
+    import ray
+
+    plan: WindowPlan = ray.get(source.plan)
+    part = ChunkPart(*source.parts[int(batch["id"][0])].tolist())
+    scans, windows = (column[part.first : part.last] for column in plan.shuffled(part.epoch, part.number))
+    series = read_series(plan, np.unique(scans))
+    values = np.empty((len(scans), plan.length, plan.n_rois), dtype=np.float32)
+    keys = np.empty(len(scans), dtype=np.int64)
+    for at, (scan, window) in enumerate(zip(scans.tolist(), windows.tolist(), strict=True)):
+        scan_key, timeseries = plan.scan_keys[scan], series[scan]
+        spare = len(timeseries) - plan.length
+        first = window_starts(plan.seed, part.epoch, scan_key, spare, plan.windows_per_scan)[window]
+        values[at] = timeseries[first : first + plan.length]
+        keys[at] = window_key(plan.seed, part.epoch, scan_key, window)
+    positions = np.arange(part.position, part.position + len(scans), dtype=np.int64)
+    return {"window": source.scaler.transform(values), "key": keys, "position": positions}
 
 
-def draw_windows(batch: dict[str, NDArray[np.int64]], *, task: WindowTask) -> dict[str, NDArray[np.generic]]:
-    """Draw one epoch's windows of one file, each with its `window_key`; ``id`` counts files within epochs.
+def read_series(plan: WindowPlan, scans: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
+    """Read scans of a plan, resampled as it says; whole row groups, each once."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for file in np.unique(plan.file[scans]).tolist():
+        of_file = scans[plan.file[scans] == file]
+        fs, path = filesystem(plan.files[file])
+        with fs.open_input_file(path) as stream:
+            parquet = pq.ParquetFile(stream)
+            for group in np.unique(plan.group[of_file]).tolist():
+                rows = parquet.read_row_group(group, columns=SERIES_COLUMNS)
+                wanted = of_file[plan.group[of_file] == group]
+                found |= _resampled(rows.take(plan.row[wanted]), wanted, plan)
+    return found
 
-    Too short scans give none.
+
+def _resampled(rows: "pq.Table", scans: NDArray[np.int64], plan: WindowPlan) -> dict[int, NDArray[np.float32]]:
+    series = zip(scans.tolist(), rows["t_r"].to_pylist(), iter_timeseries(rows), strict=True)
+    if plan.target_t_r is None:
+        return {scan: timeseries for scan, _, timeseries in series}
+    return {scan: resample(timeseries, t_r, plan.target_t_r) for scan, t_r, timeseries in series}
+
+
+def read_batches(
+    shard: "ray.data.DataIterator", *, start: int, micro_batch: int, rank: int, n_workers: int
+) -> Iterator[WindowBatch]:
+    """Yield a worker's micro-batches.
+
+    Raises
+    ------
+    TrainingError
+        If Ray hands out other windows than those that are this worker's turn.
     """
-    epoch, file = divmod(int(batch["id"][0]), len(task.files))
-    fs, path = filesystem(task.files[file])
-    rows = pq.read_table(path, columns=SERIES_COLUMNS, filesystem=fs)
-    found: list[NDArray[np.float32]] = []
-    keys: list[int] = []
-    for key, t_r, timeseries in zip(
-        rows["scan_key"].to_pylist(), rows["t_r"].to_pylist(), iter_timeseries(rows), strict=True
-    ):
-        rng = np.random.default_rng([task.seed, epoch, *hashlib.sha256(key.encode()).digest()[:8]])
-        try:
-            values = timeseries if task.target_t_r is None else resample(timeseries, t_r, task.target_t_r)
-            found += [sample_window(values, task.length, rng) for _ in range(task.windows_per_scan)]
-        except ScanError:
-            continue  # `scan_statistics` has counted it
-        keys += [window_key(task.seed, epoch, key, window) for window in range(task.windows_per_scan)]
-    n_rois = rows["n_rois"][0].as_py()
-    windows = np.stack(found) if found else np.empty((0, task.length, n_rois), np.float32)
-    return {"window": windows, "key": np.array(keys, dtype=np.int64)}
-
-
-def scan_statistics(cohort: Cohort, config: PretrainConfig) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Return temporal means and standard deviations (n_usable, n_rois) of the scans that fill a window.
-
-    Also returns how many scans are too short (or of unknown repetition time) and are left out of training.
-    """
-    dataset = cohort.read(SERIES_COLUMNS).map_batches(
-        _statistics, fn_kwargs={"config": config}, batch_format="pyarrow", batch_size=None
-    )
-    rows = sorted(dataset.iter_rows(), key=lambda row: str(row["scan_key"]))
-    used = [row for row in rows if row["usable"]]
-    shape = (len(used), len(cohort.roi_names))
-    means = np.array([row["mean"] for row in used], dtype=np.float64).reshape(shape)
-    stds = np.array([row["std"] for row in used], dtype=np.float64).reshape(shape)
-    return means, stds, len(rows) - len(used)
-
-
-def _statistics(batch: pa.Table, *, config: PretrainConfig) -> pa.Table:
-    rows = []
-    for key, t_r, timeseries in zip(
-        batch["scan_key"].to_pylist(), batch["t_r"].to_pylist(), iter_timeseries(batch), strict=True
-    ):
-        n_timepoints = len(timeseries)
-        if config.target_t_r is not None:
-            n_timepoints = 0 if t_r is None else len(resample(timeseries[:, :1], t_r, config.target_t_r))
-        values = timeseries.astype(np.float64)
-        rows.append(
-            {
-                "scan_key": key,
-                "usable": n_timepoints >= config.n_timepoints,
-                "mean": values.mean(axis=0),
-                "std": values.std(axis=0),
-            }
-        )
-    return pa.Table.from_pylist(rows)
+    expected = start + rank * micro_batch
+    for batch in shard.iter_batches(batch_size=micro_batch, batch_format="numpy", prefetch_batches=2):
+        if not np.array_equal(batch["position"], np.arange(expected, expected + micro_batch)):
+            raise TrainingError(
+                f"worker {rank} of {n_workers} got windows {batch['position'][:3]}… instead of {expected} and on; "
+                "Ray Data did not keep its blocks in order: report this with the versions of ray and boldstream"
+            )
+        expected += n_workers * micro_batch
+        yield WindowBatch(batch["window"], batch["key"], batch["position"])

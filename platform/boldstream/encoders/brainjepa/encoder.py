@@ -4,8 +4,10 @@ Shape suffixes: B batch, C = 1 channel, R rois, T timepoints, P patches, N = R *
 D width, H heads.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.position import PositionEmbedding
@@ -95,6 +97,7 @@ class BrainJEPAEncoder(nn.Module):
             for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.layer_norm_eps)
+        self.recompute = False
         self.apply(initialise)
 
     def forward(self, x_BCRT: Tensor, context_index: Tensor | None = None) -> Tensor:
@@ -117,9 +120,15 @@ class BrainJEPAEncoder(nn.Module):
         x_BND = self.patch_embed(x_BCRT) + self.pos_embed_proj()
         if context_index is not None:
             x_BND = gather_tokens(x_BND, context_index)
-        for block in self.blocks:
-            x_BND = block(x_BND)
-        return self.norm(x_BND)
+        return self.norm(run_blocks(self.blocks, x_BND, recompute=self.recompute))
+
+
+def run_blocks(blocks: nn.ModuleList, x_BND: Tensor, *, recompute: bool) -> Tensor:
+    """Send tokens through blocks; with `recompute`, keep no activations for the backward pass."""
+    for block in blocks:
+        again = recompute and torch.is_grad_enabled()
+        x_BND = checkpoint(block, x_BND, use_reentrant=False) if again else block(x_BND)
+    return x_BND
 
 
 def gather_tokens(x_BND: Tensor, index: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """The Brain-JEPA objective: predict the target encoder's tokens where the encoder did not look."""
 
 import copy
-import math
 from typing import Self
 
 import torch
@@ -103,39 +102,3 @@ class BrainJEPA(nn.Module):
         ]
         torch._foreach_lerp_([k for k, _ in pairs], [q for _, q in pairs], 1.0 - momentum)
         self.target_encoder.pos_embed_proj.forget()
-
-
-def learning_rate(step: int, *, total: int, warmup: int, start: float, peak: float, final: float) -> float:
-    """Return the learning rate of an optimizer step: linear warm-up, then half a cosine.
-
-    Parameters
-    ----------
-    step : int
-        1 for the first step.
-    total, warmup : int
-        Optimizer steps of the whole training and of its warm-up.
-    start, peak, final : float
-        Learning rate before the first step, after warm-up, and at the end.
-    """
-    if step < warmup:
-        return start + step / warmup * (peak - start)
-    return final + (peak - final) * _half_cosine(step - warmup, total - warmup)
-
-
-def weight_decay(step: int, *, total: int, start: float, final: float) -> float:
-    """Return the weight decay of an optimizer step (1 for the first): half a cosine, `start` to `final`."""
-    return final + (start - final) * _half_cosine(step, total)
-
-
-def momentum(step: int, *, total: int, start: float, final: float) -> float:
-    """Return the target encoder's momentum after an optimizer step (1 for the first), `start` to `final`.
-
-    Linear over the optimizer steps that are really taken. The reference counts micro-batches in its total but
-    advances once an optimizer step, so with its 8-fold accumulation it ends at 0.9965 instead of 1.
-    """
-    return start + (final - start) * min((step - 1) / total, 1.0)
-
-
-def _half_cosine(step: int, total: int) -> float:
-    """Fall from 1 (at 0) to 0 (at `total` and beyond)."""
-    return 0.5 * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.encoder import Block, gather_tokens, initialise
+from boldstream.encoders.brainjepa.encoder import Block, gather_tokens, initialise, run_blocks
 from boldstream.encoders.brainjepa.position import PositionEmbedding
 
 
@@ -41,6 +41,7 @@ class BrainJEPAPredictor(nn.Module):
         )
         self.predictor_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.predictor_proj = nn.Linear(width, config.embed_dim)
+        self.recompute = False
         self.apply(initialise)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -62,7 +63,6 @@ class BrainJEPAPredictor(nn.Module):
         context_BKE = self.predictor_embed(context_BKD) + gather_tokens(position, context_index)
         targets_BME = self.mask_token + gather_tokens(position, target_index)
         x_BNE = torch.cat([context_BKE, targets_BME], dim=1)
-        for block in self.predictor_blocks:
-            x_BNE = block(x_BNE)
+        x_BNE = run_blocks(self.predictor_blocks, x_BNE, recompute=self.recompute)
         predicted_BME = self.predictor_norm(x_BNE[:, context_index.shape[1] :])
         return self.predictor_proj(predicted_BME)
