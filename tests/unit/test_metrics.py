@@ -40,6 +40,19 @@ def test_statistics__of_one_class_or_a_constant_target_are_nan():
     assert all(np.isnan([auc(one, values), balanced_accuracy(one, values), pearson(one, values), r2(one, values, one)]))
 
 
+def test_auc__inside_folds_is_free_of_their_offsets():
+    rng = np.random.default_rng(0)
+    y, folds = rng.integers(0, 2, 200), np.arange(200) % 4
+    decision = 0.5 * y + rng.normal(size=200)
+    inside = auc(y, decision, folds)
+    counts = [(y[folds == f].sum() * (1 - y[folds == f]).sum()) for f in range(4)]
+    each = [auc(y[folds == f], decision[folds == f]) for f in range(4)]
+    assert inside == pytest.approx(np.average(each, weights=counts))
+    assert auc(y, decision + 10 * folds, folds) == inside
+    assert abs(auc(y, decision + 10 * folds) - inside) > 0.05
+    assert np.isnan(auc(y, decision, y))
+
+
 def test_bootstrap_ci__of_a_mean_is_that_of_the_normal_distribution():
     x = np.random.default_rng(0).normal(size=400)
     found = bootstrap_ci(lambda v: v.mean(), x)
