@@ -3,9 +3,9 @@
     python tests/science/compare_tables.py --warehouse W --cohort abide --trained NAME --untrained NAME [--quick]
 
 Both tables are of the cohort, embedded with `parts: 2`. One scan a subject is taken, among those with both halves in
-both tables. For every representation: age (years) by ridge, R2 against the training folds' mean and Pearson's r; sex
-by logistic regression, area under the ROC curve inside folds; both from the mean of the halves' vectors, in five
-folds that keep sites together. Split-half identification: each half's vectors without their mean over subjects,
+both tables. For every representation: age (years) by ridge, R2 and Pearson's r, both against the training folds'
+mean; sex by logistic regression, area under the ROC curve inside folds; both from the mean of the halves' vectors, in
+five folds that keep sites together. Split-half identification: each half's vectors without their mean over subjects,
 correlation, both directions. Intervals are 95 %, bootstrap over subjects; differences are paired. Connectivity is
 Fisher's z of Pearson's correlations, over the halves that were embedded; it is read file by file.
 
@@ -87,10 +87,9 @@ def compare(models: Mapping[str, NDArray], people: pd.DataFrame, *, n: int, seed
             for name, halves in models.items()
         }
         if kind == "ridge":
-            plain = {name: (y, found.predicted) for name, found in predictions.items()}
             against = {name: (y, found.predicted, found.null_predicted) for name, found in predictions.items()}
             measures.append(_measure("age R2", r2, against, n, seed))
-            measures.append(_measure("age r", pearson, plain, n, seed))
+            measures.append(_measure("age r", pearson, against, n, seed))
         else:
             by_fold = {name: (y, found.predicted, found.folds) for name, found in predictions.items()}
             measures.append(_measure("sex AUC", auc, by_fold, n, seed))

@@ -66,8 +66,8 @@ def scores(
         Target, and what `out_of_fold` predicts for it.
     kind : {"ridge", "logistic"}
     baseline : array, shape (n,), or float
-        Ridge: the training mean that R2 is against (`OutOfFold.null_predicted`). The mean of the test rows would
-        know the test sites.
+        Ridge: the training mean that R2 and r are against (`OutOfFold.null_predicted`). The mean of the test rows
+        would know the test sites.
     folds : array of int, shape (n,), optional
         Logistic: the fold of every row (`OutOfFold.folds`), so that `auc` compares rows of one fold only.
 
@@ -87,9 +87,10 @@ def scores(
             "balanced_accuracy": balanced_accuracy(target, guess),
         }
     if baseline is None:
-        raise ValueError("R2 of a ridge probe needs a baseline: the training folds' mean")
+        raise ValueError("R2 and r of a ridge probe need a baseline: the training folds' mean")
+    null = np.asarray(baseline, dtype=np.float64)
     mae = float(np.abs(target - guess).mean())
-    return {"r2": r2(target, guess, np.asarray(baseline, dtype=np.float64)), "r": pearson(target, guess), "mae": mae}
+    return {"r2": r2(target, guess, null), "r": pearson(target, guess, null), "mae": mae}
 
 
 def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
@@ -98,14 +99,17 @@ def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
     return float(1 - error / null) if null > 0 else float("nan")
 
 
-def pearson(y: NDArray, predicted: NDArray) -> float:
-    """Return Pearson's correlation, 0 where predictions are constant and NaN where the target is.
+def pearson(y: NDArray, predicted: NDArray, baseline: NDArray | float = 0.0) -> float:
+    """Return Pearson's correlation of what target and prediction differ from the baseline by.
 
-    Over grouped folds a probe that knows nothing predicts its training means, which correlate negatively.
+    Over grouped folds a probe that knows nothing predicts its training means, and these are low for the folds whose
+    targets are high: without the baseline its correlation is far below 0. 0 where predictions do not leave the
+    baseline (by 1e-9 of the target's range), NaN where the target is constant.
     """
     if np.ptp(y) == 0:
         return float("nan")
-    return float(np.corrcoef(y, predicted)[0, 1]) if np.ptp(predicted) > 0 else 0.0
+    truth, guess = y - baseline, predicted - baseline
+    return float(np.corrcoef(truth, guess)[0, 1]) if np.ptp(guess) > 1e-9 * np.ptp(y) else 0.0
 
 
 def auc(y: NDArray, decision: NDArray, folds: NDArray | None = None) -> float:
