@@ -22,13 +22,15 @@ def planted(seed=0, n=N, d=D, noise=0.5):
 
 def test_out_of_fold__finds_a_planted_signal():
     x, age, sex, site = planted()
-    predicted, null = out_of_fold(x, age, site, kind="ridge")
+    predicted, null, _ = out_of_fold(x, age, site, kind="ridge")
     found = scores(age, predicted, "ridge", baseline=null)
     assert found["r2"] > 0.6
     assert found["r"] > 0.8
     assert found["mae"] < 6
-    decision, null = out_of_fold(x, sex, site, kind="logistic")
-    assert scores(sex, decision, "logistic")["auc"] > 0.85
+    decision, null, folds = out_of_fold(x, sex, site, kind="logistic")
+    assert scores(sex, decision, "logistic", folds=folds)["auc"] > 0.85
+    assert all(len(set(folds[site == name])) == 1 for name in range(SITES))
+    assert set(folds) == set(range(5))
     np.testing.assert_array_equal(null, 0)
 
 
@@ -38,9 +40,9 @@ def test_out_of_fold__is_at_chance_on_permuted_targets():
     r2s, aucs = [], []
     for _ in range(8):
         order = rng.permutation(N)
-        predicted, null = out_of_fold(x, age[order], site, kind="ridge")
+        predicted, null, _ = out_of_fold(x, age[order], site, kind="ridge")
         r2s.append(scores(age[order], predicted, "ridge", baseline=null)["r2"])
-        decision, _ = out_of_fold(x, sex[order], site, kind="logistic")
+        decision, _, _ = out_of_fold(x, sex[order], site, kind="logistic")
         aucs.append(scores(sex[order], decision, "logistic")["auc"])
     assert -0.15 < np.mean(r2s) < 0.03
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.07)
@@ -51,17 +53,17 @@ def test_out_of_fold__gains_nothing_from_the_name_of_a_group():
     site = np.repeat(np.arange(SITES), N // SITES)
     age = 10.0 * rng.normal(size=SITES)[site] + rng.normal(size=N)
     x = np.eye(SITES)[site]
-    predicted, null = out_of_fold(x, age, site, kind="ridge")
+    predicted, null, _ = out_of_fold(x, age, site, kind="ridge")
     assert scores(age, predicted, "ridge", baseline=null)["r2"] < 0.05
     # the same with rows of a site on both sides would look like a find
-    predicted, null = out_of_fold(x, age, np.arange(N), kind="ridge")
+    predicted, null, _ = out_of_fold(x, age, np.arange(N), kind="ridge")
     assert scores(age, predicted, "ridge", baseline=null)["r2"] > 0.9
 
 
 @pytest.mark.parametrize("d", [D, 300])
 def test_out_of_fold__equals_a_pipeline_fitted_fold_by_fold(d):
     x, age, _, site = planted(d=d)
-    predicted, null = out_of_fold(x.astype(np.float32), age, site, kind="ridge", seed=3)
+    predicted, null, _ = out_of_fold(x.astype(np.float32), age, site, kind="ridge", seed=3)
     for train, test in GroupKFold(5, shuffle=True, random_state=3).split(x, age, site):
         model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS * d)).fit(x[train], age[train])
         np.testing.assert_allclose(predicted[test], model.predict(x[test]), rtol=1e-4)
@@ -72,22 +74,22 @@ def test_out_of_fold__of_wide_vectors_finds_a_planted_class():
     x, _, sex, site = planted(noise=0.1)
     rng = np.random.default_rng(2)
     wide = x @ rng.normal(size=(D, 400)) + 0.3 * rng.normal(size=(N, 400))
-    decision, _ = out_of_fold(wide, sex, site, kind="logistic")
+    decision, _, _ = out_of_fold(wide, sex, site, kind="logistic")
     assert scores(sex, decision, "logistic")["auc"] > 0.9
 
 
 @pytest.mark.parametrize("d", [3, 300])
 def test_out_of_fold__of_collapsed_vectors_gives_numbers(d):
     _, age, sex, site = planted()
-    predicted, null = out_of_fold(np.full((N, d), 0.1), age, site, kind="ridge")
+    predicted, null, _ = out_of_fold(np.full((N, d), 0.1), age, site, kind="ridge")
     np.testing.assert_allclose(predicted, null)
-    decision, _ = out_of_fold(np.full((N, d), 0.1), sex, site, kind="logistic")
+    decision, _, _ = out_of_fold(np.full((N, d), 0.1), sex, site, kind="logistic")
     np.testing.assert_allclose(decision, 0, atol=1e-6)
 
 
 def test_out_of_fold__takes_two_groups():
     x, _, sex, site = planted()
-    decision, _ = out_of_fold(x, sex, site % 2, kind="logistic")
+    decision, _, _ = out_of_fold(x, sex, site % 2, kind="logistic")
     assert scores(sex, decision, "logistic")["auc"] > 0.8
 
 
@@ -134,6 +136,7 @@ def test_scores__agree_with_scikit_learn():
         ({"y": np.ones(N), "kind": "logistic"}, r"a logistic probe needs two classes, got \[1.0\]"),
         ({"y": np.arange(N) // 15 == 0, "groups": np.arange(N) // 15, "kind": "logistic"}, "one class only; use fewer"),
         ({"y": np.arange(N) < 2, "groups": np.arange(N) % 2, "kind": "logistic"}, "has one row of a class"),
+        ({"y": np.arange(N) % 4 < 2, "groups": np.arange(N) % 4, "kind": "logistic"}, "one class only; use fewer"),
         ({"kind": "lasso"}, "kind is 'ridge' or 'logistic', got 'lasso'"),
         ({"x": np.ones((N - 1, 2)), "groups": np.arange(N)}, rf"the target has shape \({N},\), there are {N - 1} rows"),
     ],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from boldstream.analysis.quality import identification, mean_pairwise_cosine, rankme
+from boldstream.analysis.quality import found_again, identification, mean_pairwise_cosine, rankme
 
 
 def pair(n=20, d=50, noise=0.5, seed=0):
@@ -33,6 +33,7 @@ def test_identification__directions_are_counted_apart():
     result = identification(first, second, "cosine")
     assert result.correct == (1, 0)
     assert result.accuracy == 0.25
+    np.testing.assert_array_equal(found_again(first, second, "cosine"), [[True, False], [False, False]])
 
 
 def test_identification__of_strangers_is_at_chance():

@@ -50,7 +50,14 @@ def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
     return numbers
 
 
-def scores(y: ArrayLike, predicted: ArrayLike, kind: Kind, *, baseline: ArrayLike | None = None) -> dict[str, float]:
+def scores(
+    y: ArrayLike,
+    predicted: ArrayLike,
+    kind: Kind,
+    *,
+    baseline: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
+) -> dict[str, float]:
     """Score predictions: ``r2``, ``r`` and ``mae`` of a ridge; ``auc`` and ``balanced_accuracy`` of a logistic probe.
 
     Parameters
@@ -59,8 +66,10 @@ def scores(y: ArrayLike, predicted: ArrayLike, kind: Kind, *, baseline: ArrayLik
         Target, and what `out_of_fold` predicts for it.
     kind : {"ridge", "logistic"}
     baseline : array, shape (n,), or float
-        Ridge: the training mean that R2 is against (`OutOfFold.null_predicted`). The mean of the test rows would
-        know the test sites.
+        Ridge: the training mean that R2 and r are against (`OutOfFold.null_predicted`). The mean of the test rows
+        would know the test sites.
+    folds : array of int, shape (n,), optional
+        Logistic: the fold of every row (`OutOfFold.folds`), so that `auc` compares rows of one fold only.
 
     Raises
     ------
@@ -73,11 +82,15 @@ def scores(y: ArrayLike, predicted: ArrayLike, kind: Kind, *, baseline: ArrayLik
     if not np.isfinite(guess).all():
         raise ValueError(f"predicted holds {int((~np.isfinite(guess)).sum())} values that are NaN or infinite")
     if kind == "logistic":
-        return {"auc": auc(target, guess), "balanced_accuracy": balanced_accuracy(target, guess)}
+        return {
+            "auc": auc(target, guess, None if folds is None else np.asarray(folds)),
+            "balanced_accuracy": balanced_accuracy(target, guess),
+        }
     if baseline is None:
-        raise ValueError("R2 of a ridge probe needs a baseline: the training folds' mean")
+        raise ValueError("R2 and r of a ridge probe need a baseline: the training folds' mean")
+    null = np.asarray(baseline, dtype=np.float64)
     mae = float(np.abs(target - guess).mean())
-    return {"r2": r2(target, guess, np.asarray(baseline, dtype=np.float64)), "r": pearson(target, guess), "mae": mae}
+    return {"r2": r2(target, guess, null), "r": pearson(target, guess, null), "mae": mae}
 
 
 def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
@@ -86,25 +99,43 @@ def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
     return float(1 - error / null) if null > 0 else float("nan")
 
 
-def pearson(y: NDArray, predicted: NDArray) -> float:
-    """Return Pearson's correlation, 0 where predictions are constant and NaN where the target is.
+def pearson(y: NDArray, predicted: NDArray, baseline: NDArray | float = 0.0) -> float:
+    """Return Pearson's correlation of what target and prediction differ from the baseline by.
 
-    Over grouped folds a probe that knows nothing predicts its training means, which correlate negatively.
+    Over grouped folds a probe that knows nothing predicts its training means, and these are low for the folds whose
+    targets are high: without the baseline its correlation is far below 0. 0 where predictions do not leave the
+    baseline (by 1e-9 of the target's range), NaN where the target is constant.
     """
     if np.ptp(y) == 0:
         return float("nan")
-    return float(np.corrcoef(y, predicted)[0, 1]) if np.ptp(predicted) > 0 else 0.0
+    truth, guess = y - baseline, predicted - baseline
+    return float(np.corrcoef(truth, guess)[0, 1]) if np.ptp(guess) > 1e-9 * np.ptp(y) else 0.0
 
 
-def auc(y: NDArray, decision: NDArray) -> float:
-    """Return the area under the ROC curve of the second class in sorted order, ties half; NaN where one is missing."""
+def auc(y: NDArray, decision: NDArray, folds: NDArray | None = None) -> float:
+    """Return the area under the ROC curve of the second class in sorted order; NaN where no two rows can be compared.
+
+    The share of pairs of rows of different classes that are in the right order, ties half. With `folds`, only pairs of
+    the same fold count: one model decided on both, and a fold's offset (its sites') does not pass for a class.
+
+    Parameters
+    ----------
+    y, decision : array, shape (n,)
+    folds : array of int, shape (n,), optional
+    """
     classes = np.unique(y)
     if len(classes) < 2:
         return float("nan")
     positive = y == classes[1]
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    ranks = float(stats.rankdata(decision)[positive].sum())
-    return (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    right, pairs = 0.0, 0
+    for fold in [None] if folds is None else np.unique(folds):
+        rows = np.ones(len(y), dtype=bool) if fold is None else folds == fold
+        chosen = positive[rows]
+        n_positive, n_negative = int(chosen.sum()), int((~chosen).sum())
+        ranks = float(stats.rankdata(decision[rows])[chosen].sum())
+        right += ranks - n_positive * (n_positive + 1) / 2
+        pairs += n_positive * n_negative
+    return right / pairs if pairs else float("nan")
 
 
 def balanced_accuracy(y: NDArray, decision: NDArray) -> float:

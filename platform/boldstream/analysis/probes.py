@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from boldstream.analysis.metrics import Kind, as_target, scores
+from boldstream.analysis.metrics import Kind, as_target, auc, scores
 
 ALPHAS = np.logspace(-4, 4, 25)
 """Penalties a ridge probe chooses from; rows have a mean square length of 1, so they suit any number of dimensions."""
@@ -30,10 +30,13 @@ class OutOfFold(NamedTuple):
         Ridge: in the target's unit. Logistic: decision values, positive for the second class in sorted order.
     null_predicted : array, shape (n,), float64
         What knowing nothing of a row predicts. Ridge: its training fold's mean. Logistic: 0, as classes are balanced.
+    folds : array, shape (n,), int64
+        In which fold every row was left out.
     """
 
     predicted: NDArray[np.float64]
     null_predicted: NDArray[np.float64]
+    folds: NDArray[np.int64]
 
 
 def out_of_fold(
@@ -43,8 +46,8 @@ def out_of_fold(
 
     Groups (sites, say) are dealt to folds at random; with fewer groups than `n_folds`, every group is a fold. Scaling,
     penalty and coefficients come from the training fold. A ridge chooses its penalty by leave-one-out inside it; a
-    logistic probe, with balanced classes, by the log loss of inner folds that keep groups together (rows, where one
-    group is left).
+    logistic probe, with balanced classes, by the area under the ROC curve in inner folds that keep groups together
+    (in folds of rows, where one group is left); a log loss would choose by how sites are offset.
 
     Parameters
     ----------
@@ -69,13 +72,14 @@ def out_of_fold(
     n_groups = len(np.unique(names))
     if n_groups < 2 or n_folds < 2:
         raise ValueError(f"{n_groups} group(s) in {n_folds} fold(s); out-of-fold predictions need at least 2 of each")
-    predicted, null = np.empty(len(target)), np.zeros(len(target))
-    folds = GroupKFold(min(n_folds, n_groups), shuffle=True, random_state=seed)
-    for train, test in folds.split(features, target, names):
+    predicted, null, folds = np.empty(len(target)), np.zeros(len(target)), np.empty(len(target), dtype=np.int64)
+    splits = GroupKFold(min(n_folds, n_groups), shuffle=True, random_state=seed).split(features, target, names)
+    for fold, (train, test) in enumerate(splits):
+        folds[test] = fold
         predicted[test] = _fit_predict(features[train], target[train], names[train], features[test], kind, seed)
         if kind == "ridge":
             null[test] = target[train].mean()
-    return OutOfFold(predicted, null)
+    return OutOfFold(predicted, null, folds)
 
 
 def held_out(
@@ -154,7 +158,7 @@ def _scaled(train: NDArray[np.float64], test: NDArray[np.float64]) -> tuple[NDAr
 
 
 def _choose_strength(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray, seed: int) -> float:
-    """Return the inverse penalty with the least balanced log loss in inner folds."""
+    """Return the inverse penalty with the largest area under the ROC curve in inner folds; the smallest of equals."""
     n_groups = len(np.unique(groups))
     n_inner = min(N_INNER, n_groups if n_groups > 1 else N_INNER, *np.bincount(y.astype(int)))
     if n_inner < 2:
@@ -163,16 +167,16 @@ def _choose_strength(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDA
         folds = list(StratifiedGroupKFold(n_inner, shuffle=True, random_state=seed).split(x, y, groups))
     else:
         folds = list(StratifiedKFold(n_inner, shuffle=True, random_state=seed).split(x, y))
+    # with at most three folds this also means that one of them tests both classes
     for train, _ in folds:
         _check_classes(y[train])
-    weight, sign = np.where(y == 1, 0.5 / y.mean(), 0.5 / (1 - y.mean())), np.where(y == 1, 1.0, -1.0)
-    losses = []
+    found = []
     for strength in STRENGTHS:
-        decision = np.empty(len(y))
-        for train, test in folds:
-            decision[test] = _decide(x[train], y[train], x[test], strength)
-        losses.append((weight * np.logaddexp(0, -sign * decision)).mean())
-    return float(STRENGTHS[int(np.argmin(losses))])
+        decision, of = np.empty(len(y)), np.empty(len(y), dtype=np.int64)
+        for fold, (train, test) in enumerate(folds):
+            decision[test], of[test] = _decide(x[train], y[train], x[test], strength), fold
+        found.append(auc(y, decision, of))
+    return float(STRENGTHS[int(np.argmax(found))])
 
 
 def _decide(

@@ -67,16 +67,10 @@ def identification(first: ArrayLike, second: ArrayLike, metric: Metric = "correl
     ----------
     Finn et al. (2015), Nat. Neurosci. 18:1664; Amico & Goñi (2018), Sci. Rep. 8:8254.
     """
-    a, b = _matrix(first, "first"), _matrix(second, "second")
-    if a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"identification needs two sets of at least 2 rows alike, got {a.shape} and {b.shape}")
-    if metric == "correlation":
-        a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
-    similarity = _unit(a, "first") @ _unit(b, "second").T
-    n = len(a)
-    own = np.diagonal(similarity)
-    others = np.where(np.eye(n, dtype=bool), -np.inf, similarity)
-    correct = (int((own > others.max(axis=1)).sum()), int((own > others.max(axis=0)).sum()))
+    similarity = _similarity(first, second, metric)
+    found = _found(similarity)
+    n, own = len(similarity), np.diagonal(similarity)
+    correct = (int(found[:, 0].sum()), int(found[:, 1].sum()))
     other = float((similarity.sum() - own.sum()) / (n * (n - 1)))
     return Identification(
         n=n,
@@ -89,6 +83,18 @@ def identification(first: ArrayLike, second: ArrayLike, metric: Metric = "correl
         other_similarity=other,
         i_diff=100 * (float(own.mean()) - other),
     )
+
+
+def found_again(first: ArrayLike, second: ArrayLike, metric: Metric = "correlation") -> NDArray[np.bool_]:
+    """Return whom `identification` finds: first in second and second in first, shape (n_subjects, 2).
+
+    Takes and refuses what `identification` does; for intervals over subjects.
+
+    Raises
+    ------
+    ValueError
+    """
+    return _found(_similarity(first, second, metric))
 
 
 def rankme(x: ArrayLike) -> float:
@@ -135,6 +141,22 @@ def mean_pairwise_cosine(x: ArrayLike) -> float:
         raise ValueError("pairs need at least 2 rows")
     # the sum over all pairs is the squared length of the sum: no n x n matrix
     return float((np.square(unit.sum(axis=0)).sum() - n) / (n * (n - 1)))
+
+
+def _similarity(first: ArrayLike, second: ArrayLike, metric: Metric) -> NDArray[np.float64]:
+    """Return the similarity of every row of one set with every row of the other."""
+    a, b = _matrix(first, "first"), _matrix(second, "second")
+    if a.shape != b.shape or len(a) < 2:
+        raise ValueError(f"identification needs two sets of at least 2 rows alike, got {a.shape} and {b.shape}")
+    if metric == "correlation":
+        a, b = (x - x.mean(axis=1, keepdims=True) for x in (a, b))
+    return np.asarray(_unit(a, "first") @ _unit(b, "second").T)
+
+
+def _found(similarity: NDArray[np.float64]) -> NDArray[np.bool_]:
+    own = np.diagonal(similarity)
+    others = np.where(np.eye(len(own), dtype=bool), -np.inf, similarity)
+    return np.stack([own > others.max(axis=1), own > others.max(axis=0)], axis=1)
 
 
 def _matrix(x: ArrayLike, name: str) -> NDArray[np.float64]:
