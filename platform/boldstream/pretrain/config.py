@@ -1,6 +1,5 @@
 """What the pretrain room is told."""
 
-import re
 from typing import ClassVar, Self
 
 import pydantic
@@ -10,10 +9,7 @@ from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
 from boldstream.encoders.brainjepa.masks import MaskSpec
 from boldstream.encoders.brainjepa.scaling import ScalingKind
-from boldstream.refs import ArtifactName
-
-ALIAS = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9_-]+", re.IGNORECASE)
-"""MLflow keeps ``latest`` and ``v1``, ``v2``, … for itself."""
+from boldstream.refs import ArtifactName, check_alias
 
 
 class OptimConfig(Config):
@@ -113,11 +109,3 @@ class PretrainConfig(Config):
         if self.steps and self.optim.warmup_steps >= self.steps:
             raise ValueError(f"optim.warmup_steps ({self.optim.warmup_steps}) must be below steps ({self.steps})")
         return self
-
-
-def check_alias(alias: str) -> None:
-    """Refuse an alias that the registry would refuse, before anything is trained."""
-    if not ALIAS.fullmatch(alias):
-        raise ValueError(
-            f"alias: {alias!r} is no alias; use letters, digits, '-' and '_', and neither 'latest' nor 'v1', 'v2', …"
-        )
