@@ -22,6 +22,7 @@ JOBS = {
     "ingest": "read parcellated scans and a participants table into a cohort",
     "gradients": "compute the functional gradient of a cohort",
     "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
+    "import_weights": "check weights from elsewhere and register them as a model version",
     "embed": "embed a cohort with a model version into an embedding table",
     "report": "write the HTML report of embedding tables",
 }
@@ -29,6 +30,7 @@ DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
     "pretrain": ("pretrain", "PretrainConfig"),
+    "import_weights": ("import_weights", "ImportWeightsConfig"),
     "embed": ("embed_cohort", "EmbedConfig"),
     "report": ("write_report", "ReportConfig"),
 }

@@ -9,6 +9,8 @@ import pydantic
 from boldstream.errors import ConfigError
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+ALIAS = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9_-]+", re.IGNORECASE)
+"""MLflow keeps ``latest`` and ``v1``, ``v2``, … for itself."""
 
 
 def check_name(name: str) -> str:
@@ -26,6 +28,20 @@ def check_name(name: str) -> str:
 
 ArtifactName = Annotated[str, pydantic.AfterValidator(check_name)]
 """Name of a cohort, gradient, model or embedding table, as a field of a configuration."""
+
+
+def check_alias(alias: str) -> None:
+    """Refuse an alias that the registry would refuse, before anything is computed.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but letters, digits, ``-`` and ``_``, or is one that MLflow keeps for itself.
+    """
+    if not ALIAS.fullmatch(alias):
+        raise ValueError(
+            f"alias: {alias!r} is no alias; use letters, digits, '-' and '_', and neither 'latest' nor 'v1', 'v2', …"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-JOBS = ["ingest", "gradients", "pretrain", "embed", "report"]
+JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "report"]
+EXAMPLES = {"import_weights": "brainjepa"}
 
 
 def run(*command, **env):
@@ -26,7 +27,7 @@ def run(*command, **env):
 
 @pytest.mark.parametrize("job", JOBS)
 def test_help__shows_the_values_of_the_file(job):
-    (config,) = (ROOT / "configs" / job).glob("demo.yaml")
+    config = ROOT / "configs" / job / f"{EXAMPLES.get(job, 'demo')}.yaml"
     found = run(f"jobs/{job}.py", "--config", config, "--help")
     assert (found.returncode, found.stderr) == (0, "")
     values = yaml.safe_load(config.read_text())
@@ -89,6 +90,12 @@ def test_job__whose_input_is_missing_ends_in_one_line(tmp_path):
     assert found.returncode == 2
     assert re.fullmatch(r"SourceError: source: .*none: no such folder\n", found.stderr)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_import_weights__without_statistics_ends_in_one_line():
+    found = run("jobs/import_weights.py", "--config", "configs/import_weights/brainjepa.yaml", "--scaling", "robust")
+    assert found.returncode == 2
+    assert re.fullmatch(r"ConfigError: command line: scaling robust needs statistics: .*\n", found.stderr)
 
 
 def command(*arguments):

@@ -16,6 +16,7 @@ from boldstream.encoders.brainjepa.masks import MaskSpec
 from boldstream.encoders.windows import WindowSpec
 from boldstream.errors import ConfigError
 from boldstream.gradients import GradientConfig
+from boldstream.import_weights import ImportWeightsConfig
 from boldstream.ingest import IngestConfig
 from boldstream.ingest.config import ColumnsConfig
 from boldstream.pretrain import PretrainConfig
@@ -27,6 +28,7 @@ ROOMS = {
     "ingest": IngestConfig,
     "gradients": GradientConfig,
     "pretrain": PretrainConfig,
+    "import_weights": ImportWeightsConfig,
     "embed": EmbedConfig,
     "report": ReportConfig,
     "strategies": Strategy,
@@ -66,6 +68,39 @@ def test_from_yaml__says_in_one_line_what_is_wrong(tmp_path, values, message):
         PretrainConfig.from_yaml(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(path))
+
+
+IMPORT = {"output": "m", "weights": "w.pth", "gradient": "g.csv", "atlas": "a", "roi_labels": "r.txt", "licence": "MIT"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"run.yaml: scaling robust needs statistics: .* authors never released theirs \(issues 2 and 18"),
+        (
+            {},
+            r"fit them on your own cohort \(numpy.savez .*\), or choose scaling: zscore, on which the weights were not",
+        ),
+        (
+            {"scaling": "zscore", "statistics": "s.npz"},
+            "statistics are of scaling robust, scaling zscore has none; leave",
+        ),
+        ({"scaling": "zscore", "licence": " "}, "licence: String should have at least 1 character"),
+        ({"scaling": "zscore", "licence": None}, "licence: Input should be a valid string"),
+        ({"scaling": "zscore", "alias": "latest"}, "alias: 'latest' is no alias"),
+        ({"scaling": "zscore", "num_heads": 0}, "num_heads: Input should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_import_weights_config__says_in_one_line_what_is_wrong(tmp_path, values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        ImportWeightsConfig.from_yaml(write(tmp_path, yaml.safe_dump(IMPORT | values)))
+    assert "\n" not in str(caught.value)
+
+
+def test_import_weights_config__asks_for_a_licence(tmp_path):
+    values = {key: value for key, value in IMPORT.items() if key != "licence"}
+    with pytest.raises(ConfigError, match=r"run.yaml: missing key 'licence'$"):
+        ImportWeightsConfig.from_yaml(write(tmp_path, yaml.safe_dump(values)))
 
 
 def test_from_yaml__names_every_missing_key(tmp_path):

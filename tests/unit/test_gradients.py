@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from boldstream.errors import GradientError
-from boldstream.parcellation.gradients import MeanConnectivity, diffusion_gradient, functional_connectivity
+from boldstream.parcellation.gradients import (
+    MeanConnectivity,
+    diffusion_gradient,
+    functional_connectivity,
+    read_gradient,
+)
 
 
 def scan(n_timepoints=150, n_rois=40, seed=0, sources=6):
@@ -133,3 +138,32 @@ def test_gradient__follows_the_regions_order_and_its_sign_is_fixed(fc):
 def test_gradient__refuses(fc, change, n_components, message):
     with pytest.raises(GradientError, match=message):
         diffusion_gradient(change(fc), n_components)
+
+
+def test_read_gradient__takes_numbers_without_a_header(tmp_path):
+    (tmp_path / "g.csv").write_text("1,-2.5e-3\r\n3, 4\r\n")
+    np.testing.assert_array_equal(read_gradient(tmp_path / "g.csv"), [[1, -0.0025], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"g.csv: the gradient cannot be read \(No such file"),
+        (b"\xff\xfe\x00", "g.csv: the gradient is not UTF-8 text"),
+        ("\n", "g.csv: the gradient is empty"),
+        (
+            "roi,g1\nA,1\n",
+            r"line 1 of the gradient is not numbers with commas between \(.*'roi'\); a line is a region's",
+        ),
+        ("1,2\n3;4\n", r"line 2 of the gradient is not numbers .*'3;4'"),
+        ("1,2\n3\n", "line 2 has 1 numbers, line 1 has 2"),
+        ("1,2\n3,nan\ninf,4\n", "2 values of the gradient are NaN or infinite, the first in line 2, column 2"),
+        ("1,2\n3,2\n", r"component 2 of the gradient is 2 for every region \(1 such of 2\); a component that does not"),
+    ],
+)
+def test_read_gradient__says_what_is_wrong(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "g.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(GradientError, match=message) as caught:
+        read_gradient(tmp_path / "g.csv")
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Functional connectivity, and the functional gradient that is regions' position (Brain-JEPA, Sec. 3.1)."""
 
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -182,3 +183,51 @@ def _check_finite(fc: NDArray[np.float64]) -> None:
     bad = int((~np.isfinite(fc)).sum())
     if bad:
         raise GradientError(f"connectivity holds {bad} values that are NaN or infinite; check the scans behind it")
+
+
+def read_gradient(path: str | Path) -> NDArray[np.float64]:
+    """Read a gradient from comma-separated text without a header, a region a line.
+
+    Returns
+    -------
+    array, shape (n_rois, n_components), float64
+
+    Raises
+    ------
+    GradientError
+        If the file cannot be read, lines differ in length, a value is no finite number, or a component is the
+        same for every region.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+    except OSError as error:
+        raise GradientError(f"{path}: the gradient cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise GradientError(f"{path}: the gradient is not UTF-8 text") from None
+    if not lines:
+        raise GradientError(f"{path}: the gradient is empty")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append([float(cell) for cell in line.split(",")])
+        except ValueError as error:
+            raise GradientError(
+                f"{path}: line {number} of the gradient is not numbers with commas between ({error}); a line is a "
+                "region's components, without header or names"
+            ) from None
+        if len(rows[-1]) != len(rows[0]):
+            raise GradientError(f"{path}: line {number} has {len(rows[-1])} numbers, line 1 has {len(rows[0])}")
+    values = np.array(rows)
+    if len(bad := np.argwhere(~np.isfinite(values))):
+        row, column = bad[0]
+        raise GradientError(
+            f"{path}: {len(bad)} values of the gradient are NaN or infinite, the first in line {row + 1}, column "
+            f"{column + 1}"
+        )
+    if len(flat := np.flatnonzero((values == values[0]).all(axis=0))):
+        raise GradientError(
+            f"{path}: component {flat[0] + 1} of the gradient is {values[0, flat[0]]:g} for every region "
+            f"({len(flat)} such of {values.shape[1]}); a component that does not vary is no position"
+        )
+    return values

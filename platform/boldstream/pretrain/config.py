@@ -1,6 +1,5 @@
 """What the pretrain room is told."""
 
-import re
 from typing import ClassVar, Literal, Self
 
 import pydantic
@@ -13,11 +12,7 @@ from boldstream.encoders.brainjepa.masks import MaskSpec
 from boldstream.encoders.brainjepa.objective import ObjectiveSpec
 from boldstream.encoders.brainjepa.scaling import ScalingKind
 from boldstream.encoders.brainjepa.optim import OptimSpec
-from boldstream.refs import ArtifactName
-
-ALIAS = re.compile(r"(?!v\d+$|latest$)[A-Za-z0-9_-]+", re.IGNORECASE)
-"""MLflow keeps ``latest`` and ``v1``, ``v2``, … for itself."""
-
+from boldstream.refs import ArtifactName, check_alias
 
 class WorkersConfig(Config):
     """How many workers train, and what each of them gets (Ray Train's ScalingConfig)."""
@@ -204,11 +199,3 @@ class PretrainConfig(Config):
                 f"and optim.micro_batch ({self.micro_batch}) must be multiples of {views}"
             )
         return self
-
-
-def check_alias(alias: str) -> None:
-    """Refuse an alias that the registry would refuse, before anything is trained."""
-    if not ALIAS.fullmatch(alias):
-        raise ValueError(
-            f"alias: {alias!r} is no alias; use letters, digits, '-' and '_', and neither 'latest' nor 'v1', 'v2', …"
-        )
