@@ -64,7 +64,8 @@ def _lines(
         "",
         "## Data",
         "",
-        f"- Cohort `{cohort.ref.pointer}` (sha256 `{cohort.ref.digest}`), atlas {cohort.atlas}, {sizes.n_rois} regions.",
+        f"- Cohort `{cohort.ref.pointer}` (sha256 `{cohort.ref.digest}`), atlas {cohort.atlas}, "
+        f"{sizes.n_rois} regions.",
         f"- {len(scans.plan.scan_keys)} scans trained on; {scans.n_short} too short or of unknown repetition time; "
         f"{len(scans.held_out_subjects)} subjects held out (listed in `config.json`, `provenance.held_out_subjects`).",
         f"- Gradient `{gradient.ref.pointer}` (sha256 `{gradient.ref.digest}`).",

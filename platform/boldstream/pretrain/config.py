@@ -8,11 +8,13 @@ from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
+from boldstream.encoders.brainjepa.encoder import Initialisation
 from boldstream.encoders.brainjepa.masks import MaskSpec
 from boldstream.encoders.brainjepa.objective import ObjectiveSpec
-from boldstream.encoders.brainjepa.scaling import ScalingKind
 from boldstream.encoders.brainjepa.optim import OptimSpec
+from boldstream.encoders.brainjepa.scaling import ScalingKind
 from boldstream.refs import ArtifactName, check_alias
+
 
 class WorkersConfig(Config):
     """How many workers train, and what each of them gets (Ray Train's ScalingConfig)."""
@@ -118,6 +120,10 @@ class PretrainConfig(Config):
     """robust: the reference's per-ROI median and IQR over scan means (needs series that kept their mean);
     zscore: each ROI of each window."""
 
+    initialisation: Initialisation = "xavier"
+    """xavier: weights scaled to their widths, as the paper says; reference: standard deviation 0.02, as its code does,
+    with which networks as narrow as tiny hardly see the scans."""
+
     mask: MaskSpec = MaskSpec()
     """How masks are drawn, and the shares of their blocks."""
 
@@ -176,7 +182,7 @@ class PretrainConfig(Config):
     @property
     def micro_batch(self) -> int:
         """Windows that a worker computes at once."""
-        return self.optim.micro_batch or self.optim.batch_size
+        return self.optim.micro_batch or self.optim.batch_size // self.workers.count
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -185,17 +191,16 @@ class PretrainConfig(Config):
             raise ValueError("give either steps or epochs")
         if self.steps and self.optim.warmup_steps >= self.steps:
             raise ValueError(f"optim.warmup_steps ({self.optim.warmup_steps}) must be below steps ({self.steps})")
-        share = self.micro_batch * self.workers.count
-        if self.optim.batch_size % share:
+        batch_size, count = self.optim.batch_size, self.workers.count
+        if batch_size % count or batch_size % (self.micro_batch * count):
             raise ValueError(
-                f"optim.batch_size ({self.optim.batch_size}) is no multiple of optim.micro_batch ({self.micro_batch}) "
-                f"times workers.count ({self.workers.count}); set optim.micro_batch to a divisor of "
-                f"{self.optim.batch_size // self.workers.count}"
+                f"optim.batch_size ({batch_size}) is no multiple of workers.count ({count}) times optim.micro_batch "
+                f"({self.optim.micro_batch or 'empty'}), so workers would have unequal shares"
             )
         views = self.objective.views
         if self.micro_batch % views or self.windows_per_scan % views:
             raise ValueError(
-                f"objective.invariance compares {views} windows of a scan: windows_per_scan ({self.windows_per_scan}) "
-                f"and optim.micro_batch ({self.micro_batch}) must be multiples of {views}"
+                f"objective.regularizer: contrast compares {views} windows of a scan, so windows_per_scan "
+                f"({self.windows_per_scan}) and optim.micro_batch ({self.micro_batch}) must be multiples of {views}"
             )
         return self

@@ -16,7 +16,6 @@ from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import TrainingTask
 from boldstream.pretrain.windows import WindowBatch
 
-
 SHOWN = 8
 """Scans that an error message names."""
 
@@ -96,7 +95,7 @@ def take_step(
         index = [found.to(networks.device) for found in (masks.context_index, masks.target_index)]
         with networks.accumulate(last=micro == n_micro - 1):
             with networks.autocast:
-                loss, found = networks.train_module(x_BCRT, *index, step)
+                loss, found = networks.train_module(x_BCRT, *index)
             (loss / n_micro).backward()
         numbers = {"loss": loss.detach(), **found} | masks.metrics()
         for name, value in numbers.items():
@@ -112,7 +111,7 @@ def take_step(
     if not math.isfinite(norm):
         raise TrainingError(_not_finite(f"gradients' norm is {norm}", step, [], task, scheduled["lr"]))
     networks.optimizer.step()
-    networks.objective.after_step(scheduled["ema"])
+    networks.objective.after_step(step, scheduled["ema"])
     masked = {f"mask/{name}": parts.pop(name) for name in masks.metrics()}
     return parts | {"grad_norm": norm} | scheduled | masked
 

@@ -1,4 +1,4 @@
-"""Measurements during training: does the target encoder still see the people, and what do linear probes make of it?"""
+"""Measurements during training: does the target encoder still see the people, and what do probes make of it."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from boldstream.analysis.collapse import CollapseMetrics, TokenMoments, find_alarms, measure_collapse, phase_randomised
+from boldstream.analysis.metrics import Kind
 from boldstream.analysis.probes import held_out
 from boldstream.encoders.brainjepa.encoder import token_grid
 from boldstream.encoders.windows import to_model_input
@@ -88,11 +89,12 @@ class Monitor:
         train_set, test_set = self.task.probed, self.task.monitored
         windows = self._read(train_set)
         train = np.concatenate([self._vectors(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)])
-        numbers = {}
-        for name, kind, targets in (
+        numbers: dict[str, float] = {}
+        probes: tuple[tuple[str, Kind, tuple[NDArray[np.float64], NDArray[np.float64]]], ...] = (
             ("age", "ridge", (train_set.age, test_set.age)),
             ("sex", "logistic", (train_set.sex_code, test_set.sex_code)),
-        ):
+        )
+        for name, kind, targets in probes:
             known = [np.isfinite(values) for values in targets]
             y = [values[keep] for values, keep in zip(targets, known, strict=True)]
             if min(map(len, y)) < FEWEST or (kind == "logistic" and any(len(set(part)) < 2 for part in y)):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,7 +55,7 @@ class Networks:
         jepa.encoder.recompute = jepa.predictor.recompute = compute.recompute
         self.sharded = compute.sharding == "fsdp"
         if self.sharded:
-            shard(self.objective)
+            shard(jepa)
         half = compute.precision == "bfloat16" or (compute.precision == "auto" and device.type == "cuda")
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
         self.optimizer = build_optimizer(jepa)
@@ -76,7 +77,8 @@ class Networks:
         if self.n_workers == 1:
             return contextlib.nullcontext()
         if self.sharded:
-            self.objective.set_requires_gradient_sync(last)  # type: ignore[operator]
+            for network in (self.objective.jepa.encoder, self.objective.jepa.predictor):
+                network.set_requires_gradient_sync(last)  # type: ignore[operator]
             return contextlib.nullcontext()
         return contextlib.nullcontext() if last else self._wrapped.no_sync()  # type: ignore[operator]
 
@@ -90,11 +92,11 @@ class Networks:
 
         On worker 0 they are whole; with fsdp all workers have to call this.
         """
+        model: Mapping[str, Any] = self.objective.state_dict()
+        optimizer: Mapping[str, Any] = self.optimizer.state_dict()
         if self.sharded:
             model = get_model_state_dict(self.objective, options=FULL)
             optimizer = get_optimizer_state_dict(self.objective, self.optimizer, options=FULL)
-        else:
-            model, optimizer = self.objective.state_dict(), self.optimizer.state_dict()
         return {key.removeprefix("jepa."): value for key, value in model.items()}, dict(optimizer)
 
     def load_full_state(self, model: dict[str, Tensor], optimizer: dict[str, Any], where: str) -> None:
@@ -105,8 +107,8 @@ class Networks:
         CheckpointError
             If keys or shapes do not fit.
         """
-        own = dict(self.objective.state_dict())
-        named = {key if key in own else f"jepa.{key}": value for key, value in model.items()}
+        own = self.objective.state_dict()
+        named: dict[str, Any] = {key if key in own else f"jepa.{key}": value for key, value in model.items()}
         if self.sharded:
             set_model_state_dict(self.objective, named, options=SPREAD)
             set_optimizer_state_dict(self.objective, self.optimizer, optimizer, options=SPREAD)
@@ -118,17 +120,22 @@ class Networks:
 def fresh_networks(task: TrainingTask) -> BrainJEPA:
     """Return the networks before the first step; the seed alone decides their weights."""
     torch.manual_seed(task.config.seed)
-    return BrainJEPA.build(task.sizes, torch.as_tensor(task.gradient))
+    return BrainJEPA.build(task.sizes, torch.as_tensor(task.gradient), task.config.initialisation)
 
 
-def shard(objective: Objective) -> None:
-    """Shard weights, gradients and optimizer state over all workers, block by block (FSDP)."""
+def shard(jepa: BrainJEPA) -> None:
+    """Shard weights, gradients and optimizer state over all workers, block by block (FSDP).
+
+    Each network is a unit of its own, because the target encoder is also called by itself.
+    """
     from torch.distributed.fsdp import fully_shard
 
-    jepa = objective.jepa
-    for network in (jepa.encoder, jepa.target_encoder):
-        for block in network.blocks:
+    for network, blocks in (
+        (jepa.encoder, jepa.encoder.blocks),
+        (jepa.target_encoder, jepa.target_encoder.blocks),
+        (jepa.predictor, jepa.predictor.predictor_blocks),
+    ):
+        for block in blocks:
             fully_shard(block)
-    for block in jepa.predictor.predictor_blocks:
-        fully_shard(block)
-    fully_shard(objective)
+        # its own root, so torch would keep it whole after a forward pass; the target encoder never has a backward one
+        fully_shard(network, reshard_after_forward=True)

@@ -17,6 +17,7 @@ from boldstream.pretrain.card import write_card
 from boldstream.pretrain.config import PretrainConfig
 from boldstream.pretrain.networks import fresh_networks
 from boldstream.pretrain.scans import TrainingScans, sort_scans
+from boldstream.pretrain.state import keep_model_only
 from boldstream.pretrain.task import TrainingTask
 from boldstream.pretrain.trainer import run_training
 from boldstream.pretrain.unfinished import TrainingFolder
@@ -94,7 +95,11 @@ def _task(
         gradient_dims=gradient.values.shape[1],
     )
     per_step = config.optim.batch_size
-    steps = config.steps if config.steps is not None else round((config.epochs or 0) * scans.plan.windows_per_epoch / per_step)
+    steps = (
+        config.steps
+        if config.steps is not None
+        else round((config.epochs or 0) * scans.plan.windows_per_epoch / per_step)
+    )
     run.log_metrics(
         {
             "scans": len(scans.plan.scan_keys),
@@ -122,7 +127,7 @@ def _task(
         plan=scans.plan,
         monitored=scans.monitored,
         probed=scans.probed,
-        held_out=bool(scans.held_out_subjects),
+        held_out=scans.monitored.plan is not scans.plan,
         provenance={
             "cohort": cohort.ref.pointer,
             "cohort_digest": cohort.ref.digest,
@@ -158,6 +163,7 @@ def _train(task: TrainingTask, folder: TrainingFolder, run: JobRun, model: Path)
     """Train, and leave the last checkpoint in a folder; return the collapse alarms."""
     folder.begin(run.run_id)
     outcome = run_training(task, folder.uri, run, model)
+    keep_model_only(model)
     return outcome["alarms"]
 
 

@@ -21,6 +21,8 @@ from boldstream.pretrain.task import ScanSet
 from boldstream.storage import filesystem
 
 LIGHT_COLUMNS = ["scan_key", "subject", "t_r", "n_timepoints", "age", "sex"]
+FEWEST = 8
+"""Held-out scans below this number are too few to measure collapse on; then trained scans are looked at."""
 SEX_CODES = {"F": 0.0, "M": 1.0}
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def sort_scans(cohort: Cohort, config: PretrainConfig) -> TrainingScans:
             "raise windows_per_scan or lower optim.batch_size"
         )
     plan = _plan(cohort, trained, config)
-    seen = (_plan(cohort, rest, config), rest) if len(rest) > 1 else (plan, trained)
+    seen = (_plan(cohort, rest, config), rest) if len(rest) >= FEWEST else (plan, trained)
     return TrainingScans(
         plan=plan,
         scaler=_fit_scaler(trained, config),
@@ -114,11 +116,13 @@ def hold_out(subjects: Sequence[str], share: float, seed: int) -> set[str]:
 
 
 def _plan(cohort: Cohort, scans: pd.DataFrame, config: PretrainConfig) -> WindowPlan:
-    places = (scans[name].to_numpy(dtype=np.int64) for name in ("file", "group", "row"))
+    file, group, row = (scans[name].to_numpy(dtype=np.int64) for name in ("file", "group", "row"))
     return WindowPlan(
-        tuple(file.uri for file in cohort.files),
-        tuple(scans["scan_key"]),
-        *places,
+        files=tuple(file.uri for file in cohort.files),
+        scan_keys=tuple(scans["scan_key"]),
+        file=file,
+        group=group,
+        row=row,
         length=config.n_timepoints,
         n_rois=len(cohort.roi_names),
         target_t_r=config.target_t_r,
@@ -134,7 +138,7 @@ def _choose(plan: WindowPlan, scans: pd.DataFrame, most: int, seed: int) -> Scan
     rows = scans.iloc[chosen]
     age = rows["age"].to_numpy(dtype=np.float64, na_value=np.nan)
     sex = rows["sex"].str.upper().str[0].map(SEX_CODES).to_numpy(dtype=np.float64, na_value=np.nan)
-    return ScanSet(plan, chosen, age, sex)
+    return ScanSet(plan, chosen, age, np.asarray(sex, dtype=np.float64))
 
 
 def _fit_scaler(trained: pd.DataFrame, config: PretrainConfig) -> Scaler:
@@ -165,9 +169,7 @@ def describe_file(item: dict[str, Any], *, uris: list[str], config: PretrainConf
         for group in range(parquet.num_row_groups):
             rows = parquet.read_row_group(group, columns=columns)
             statistics = _statistics(rows) if config.scaling == "robust" else [{}] * rows.num_rows
-            for row, (light, found) in enumerate(
-                zip(rows.select(LIGHT_COLUMNS).to_pylist(), statistics, strict=True)
-            ):
+            for row, (light, found) in enumerate(zip(rows.select(LIGHT_COLUMNS).to_pylist(), statistics, strict=True)):
                 place = {"file": number, "group": group, "row": row, "usable": _is_usable(light, config)}
                 yield place | {name: light[name] for name in ("scan_key", "subject", "age", "sex")} | found
 

@@ -87,9 +87,7 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
 
 def choose_gpu(workers: WorkersConfig) -> bool:
     """Say whether workers get a GPU each."""
-    return workers.gpu == "yes" or (
-        workers.gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= workers.count
-    )
+    return workers.gpu == "yes" or (workers.gpu == "auto" and ray.cluster_resources().get("GPU", 0) >= workers.count)
 
 
 def check_resources(workers: WorkersConfig, use_gpu: bool) -> None:
@@ -116,8 +114,8 @@ def check_resources(workers: WorkersConfig, use_gpu: bool) -> None:
     )
     left = " and ".join(f"{free.get(name, 0):g}" for name in needed)
     raise TrainingError(
-        f"workers.count {workers.count} needs {wanted} (with {DATA_CPUS} CPU for reading), the Ray cluster has {there}, "
-        f"of which {left} are free; lower workers.count or workers.cpus, or wait for other jobs"
+        f"workers.count {workers.count} needs {wanted} ({DATA_CPUS} CPU of it for reading), the Ray cluster has "
+        f"{there}, of which {left} are free; lower workers.count or workers.cpus, or wait for other jobs"
     )
 
 
@@ -125,10 +123,10 @@ def _failed(error: Exception, config: PretrainConfig, storage: str) -> str:
     """Say in one line why Ray Train gave up."""
     failures = getattr(error, "worker_failures", {})
     first = next(iter(failures.values()), error)
-    lines = [line for line in str(first).strip().splitlines() if line.strip()]
+    lines = [line for line in str(first).strip().splitlines() if line.strip()] or [repr(first)]
     return (
-        f"training failed {config.checkpoint.max_failures + 1} times, in the end with: {lines[-1] if lines else first!r}; "
-        f"checkpoints so far are kept in {storage}, the same command goes on from them"
+        f"training failed {config.checkpoint.max_failures + 1} times, in the end with: {lines[-1]}; checkpoints so far "
+        f"are kept in {storage}, the same command goes on from them"
     )
 
 

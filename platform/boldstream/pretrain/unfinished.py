@@ -1,4 +1,4 @@
-"""The note in a training's folder: which run it belongs to, so that the same command goes on and another one does not."""
+"""The note in a training's folder: whose it is, so that the same command goes on and another one does not."""
 
 import json
 from typing import Any

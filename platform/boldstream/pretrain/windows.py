@@ -16,8 +16,9 @@ from boldstream.pretrain.plan import ChunkPart, WindowPlan, window_key, window_s
 from boldstream.storage import filesystem
 
 if TYPE_CHECKING:
-    import ray
     import ray.data
+
+    import ray
 
 SERIES_COLUMNS = ["t_r", "n_timepoints", "n_rois", "timeseries"]
 
@@ -68,8 +69,9 @@ def split_windows(
         Windows in a block.
     n_workers : int
     """
-    import ray
     import ray.data
+
+    import ray
 
     parts = np.array(list(plan.parts(start, stop)), dtype=np.int64)
     source = WindowSource(parts, ray.put(plan), scaler)

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-import torch
-import torch.distributed as dist
-
 import ray.train
 import ray.train.torch
+import torch.distributed as dist
+
 from boldstream.errors import TrainingError
 from boldstream.pretrain.loop import Clock, take_step
 from boldstream.pretrain.monitor import Monitor

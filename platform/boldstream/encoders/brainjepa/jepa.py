@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, gather_tokens
+from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, Initialisation, gather_tokens, initialise_xavier
 from boldstream.encoders.brainjepa.predictor import BrainJEPAPredictor
 
 
@@ -39,9 +39,13 @@ class BrainJEPA(nn.Module):
         self.target_encoder.requires_grad_(False)
 
     @classmethod
-    def build(cls, config: BrainJEPAConfig, gradient: Tensor) -> Self:
+    def build(cls, config: BrainJEPAConfig, gradient: Tensor, initialisation: Initialisation = "reference") -> Self:
         """Return freshly initialised networks (torch's global random state decides the weights)."""
-        return cls(BrainJEPAEncoder(config, gradient), BrainJEPAPredictor(config, gradient))
+        encoder, predictor = BrainJEPAEncoder(config, gradient), BrainJEPAPredictor(config, gradient)
+        if initialisation == "xavier":
+            encoder.apply(initialise_xavier)
+            predictor.apply(initialise_xavier)
+        return cls(encoder, predictor)
 
     def targets(self, x: Tensor, target_index: Tensor) -> Tensor:
         """Return the target encoder's tokens at the targets, layer-normed, without gradient.

@@ -1,4 +1,4 @@
-"""How Brain-JEPA's weights move: AdamW with four groups, and schedules by optimizer step (reference: train.py, Sec. 4)."""
+"""How Brain-JEPA's weights move: AdamW with four groups, and schedules by optimizer step."""
 
 import math
 from typing import Literal
