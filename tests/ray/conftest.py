@@ -44,6 +44,7 @@ def study(cluster, tmp_path_factory):
         "patch_size": 8,
         "scaling": "zscore",
         "steps": 0,
+        "holdout": 0,
         "warehouse": warehouse,
     }
     model = pretrain(PretrainConfig(**values))

@@ -15,9 +15,8 @@ from boldstream.gradients import GradientConfig, fit_gradient
 from boldstream.ingest import ingest_cohort
 from boldstream.parcellation.gradients import MeanConnectivity, diffusion_gradient, functional_connectivity
 from boldstream.pretrain import PretrainConfig, pretrain
-from boldstream.pretrain.windows import WindowTask, draw_windows, window_key
 from boldstream.registry import download_model, resolve_model
-from synthetic import ROIS, ingest_config, series, write_scan, write_study
+from synthetic import ROIS, ingest_config, series, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -83,7 +82,13 @@ def test_pretrain__again_gives_the_same_version(study):
     assert len(mlflow.MlflowClient().search_model_versions("name = 'toy'")) == 1
 
 
-TRAINED = {"steps": 4, "optim": {"batch_size": 4, "warmup_steps": 1}, "alias": "trained"}
+TRAINED = {
+    "steps": 4,
+    "optim": {"batch_size": 4, "warmup_steps": 1},
+    "alias": "trained",
+    "monitor": {"probe_every_epochs": 1, "from_epoch": 100},
+    "data_licence": "made up",
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +110,13 @@ def test_pretrain__learns_and_logs_its_curves(study, trained, tmp_path):
     assert run.data.metrics["scans"] == 9
     assert run.data.metrics["scans_too_short"] == 1
     assert np.isfinite(run.data.metrics["loss"])
+    assert run.data.metrics["subjects_held_out"] == 0
+    for name in ("lr", "weight_decay", "ema", "grad_norm", "windows_per_s", "tokens_per_s", "data_wait_share"):
+        assert np.isfinite(run.data.metrics[name]), name
+    measured = mlflow.MlflowClient().get_metric_history(run.info.run_id, "collapse/subject_share")
+    assert [metric.step for metric in measured] == [0, 2, 4]
+    assert -1 <= run.data.metrics["probe/age_r"] <= 1
+    assert 0 <= run.data.metrics["probe/sex_auc"] <= 1
     shares = [run.data.metrics[f"mask/{kind}_share"] for kind in KINDS]
     assert sum(shares) == pytest.approx(1)
     assert run.data.metrics["mask/context_tokens"] > 0
@@ -115,6 +127,17 @@ def test_pretrain__learns_and_logs_its_curves(study, trained, tmp_path):
     assert run.data.tags["output.model"] == trained.pointer
 
 
+def test_model__carries_its_card_and_figures(trained, tmp_path):
+    folder = download_model(trained, tmp_path)
+    card = (folder / "README.md").read_text()
+    assert "pretrained for 4 optimizer steps" in card
+    assert "Licence of the data, as stated by whoever trained: made up." in card
+    assert "trained scans (none was held out)" in card
+    figures = sorted(path.name for path in (folder / "figures").iterdir())
+    assert figures == ["connectivity.png", "monitor.png", "training.png"]
+    assert not [path for path in folder.iterdir() if path.suffix in {".pt", ".npz"}]
+
+
 def test_pretrain__twice_from_scratch_gives_the_same_weights(study, trained, tmp_path):
     other = pretrain(config_of(study, output="trained-again", **TRAINED))
     first, second = (
@@ -122,36 +145,13 @@ def test_pretrain__twice_from_scratch_gives_the_same_weights(study, trained, tmp
         for ref, name in ((trained, "a"), (other, "b"))
     )
     for key, value in first.items():
-        np.testing.assert_allclose(value, second[key], rtol=0, atol=1e-6, err_msg=key)
+        np.testing.assert_array_equal(value, second[key], err_msg=key)
 
 
 def test_pretrain__with_more_epochs_than_one_and_scans_without_windows(study):
     # nine usable scans give nine windows an epoch; three steps of eight windows take three epochs
     ref = pretrain(config_of(study, output="epochs", steps=3, optim={"batch_size": 8}))
     assert ref.version == "1"
-
-
-def drawn_windows(cohort, epoch):
-    """Return the first timepoints of every window of an epoch by its key."""
-    files = tuple(file.uri for file in cohort.files)
-    task = WindowTask(files=files, length=32, target_t_r=None, windows_per_scan=2, seed=4)
-    found = {}
-    for file in range(len(files)):
-        batch = draw_windows({"id": np.array([epoch * len(files) + file])}, task=task)
-        assert batch["key"].dtype == np.int64
-        found |= dict(zip(batch["key"].tolist(), batch["window"][:, 0].tolist(), strict=True))
-    return found
-
-
-def test_windows__and_their_keys_follow_from_seed_epoch_and_scan_alone(study, tmp_path):
-    ingest_cohort(ingest_config(study.root, warehouse=str(tmp_path / "w"), shard_size=1))
-    cohort, other = open_cohort("study", study.warehouse), open_cohort("study", str(tmp_path / "w"))
-    found = drawn_windows(cohort, 1)
-    assert len(found) == 18
-    assert found == drawn_windows(other, 1)
-    assert not found.keys() & drawn_windows(cohort, 2).keys()
-    keys = [key for _, keys in cohort.keys_by_file() for key in keys]
-    assert found.keys() < {window_key(4, 1, key, window) for key in keys for window in (0, 1)}
 
 
 def test_pretrain__with_the_references_masks_is_another_model(study):
@@ -196,16 +196,6 @@ def test_pretrain__leaves_scans_of_unknown_repetition_time_out(study, tmp_path):
     )
     assert (run.data.metrics["scans"], run.data.metrics["scans_too_short"]) == (2, 1)
     assert ref.version == "1"
-
-
-def test_pretrain__ends_where_the_loss_does(study, tmp_path):
-    write_study(tmp_path, ["1", "2"])
-    for name in ("1", "2"):
-        write_scan(tmp_path / "scans", name, series(1) * 1e30)
-    cohort = ingest_cohort(ingest_config(tmp_path))
-    config = config_of(study, cohort=cohort.pointer, steps=50, optim={"batch_size": 2, "lr": 1e18}, output="x")
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+ of 50; lower optim.lr \(now 1e\+18\)"):
-        pretrain(config)
 
 
 def test_resolve__says_what_the_registry_has(study):

@@ -80,7 +80,7 @@ def sort_scans(cohort: Cohort, config: PretrainConfig) -> TrainingScans:
     is_out = usable["subject"].isin(held_out)
     trained, rest = usable[~is_out].reset_index(drop=True), usable[is_out].reset_index(drop=True)
     n_windows = len(trained) * config.windows_per_scan
-    if n_windows < config.optim.batch_size:
+    if config.steps != 0 and n_windows < config.optim.batch_size:
         raise TrainingError(
             f"cohort {cohort.label} gives {n_windows} windows an epoch ({len(trained)} scans to train on, "
             f"windows_per_scan {config.windows_per_scan}), less than one batch of {config.optim.batch_size}; "

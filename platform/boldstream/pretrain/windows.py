@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from boldstream.artifacts.cohort import iter_timeseries
 from boldstream.encoders.brainjepa.scaling import Scaler
 from boldstream.encoders.windows import resample
-from boldstream.errors import TrainingError
 from boldstream.pretrain.plan import ChunkPart, WindowPlan, window_key, window_starts
 from boldstream.storage import filesystem
 
@@ -132,13 +131,13 @@ def read_batches(
 
     Raises
     ------
-    TrainingError
+    RuntimeError
         If Ray hands out other windows than those that are this worker's turn.
     """
     expected = start + rank * micro_batch
     for batch in shard.iter_batches(batch_size=micro_batch, batch_format="numpy", prefetch_batches=2):
         if not np.array_equal(batch["position"], np.arange(expected, expected + micro_batch)):
-            raise TrainingError(
+            raise RuntimeError(
                 f"worker {rank} of {n_workers} got windows {batch['position'][:3]}… instead of {expected} and on; "
                 "Ray Data did not keep its blocks in order: report this with the versions of ray and boldstream"
             )
