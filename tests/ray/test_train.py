@@ -253,13 +253,18 @@ def test_pretrain__names_the_scans_whose_loss_is_not_finite(people, tmp_path):
     write_study(tmp_path, [f"{i:02d}" for i in range(8)])
     write_scan(tmp_path / "scans", "03", series(3) * 1e36)
     cohort = ingest_cohort(ingest_config(tmp_path))
-    config = config_of(
-        people, "huge", cohort=cohort.pointer, scaling="robust", optim={"batch_size": 4, "micro_batch": 1}
-    )
+    values = {"scaling": "robust", "holdout": 0, "workers": {"count": 2}, "optim": {"batch_size": 4, "micro_batch": 1}}
+    config = config_of(people, "huge", cohort=cohort.pointer, **values)
+    with pytest.raises(
+        TrainingError, match=r"after step 0 the encoder gives values that are not finite for 1 monitored .*\(sub-03\)"
+    ):
+        pretrain(config)
+    # not looked at before the first step
+    config = config_of(people, "huge", cohort=cohort.pointer, **values, monitor={"scans": 2}, fresh=True)
     with pytest.raises(
         TrainingError, match=r"the loss is nan at step \d of 6, in the micro-batch of scans sub-03; look"
     ):
-        pretrain(config.model_copy(update={"holdout": 0.0}))
+        pretrain(config)
 
 
 def test_pretrain__refuses_fewer_scans_than_a_batch(people):

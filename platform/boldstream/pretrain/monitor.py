@@ -11,7 +11,9 @@ from boldstream.analysis.metrics import Kind
 from boldstream.analysis.probes import held_out
 from boldstream.encoders.brainjepa.encoder import token_grid
 from boldstream.encoders.windows import to_model_input
+from boldstream.errors import TrainingError
 from boldstream.parcellation.gradients import functional_connectivity
+from boldstream.pretrain.loop import SHOWN
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import ScanSet, TrainingTask
 from boldstream.pretrain.windows import read_series
@@ -59,10 +61,15 @@ class Monitor:
         """Return the numbers of a step, and the alarms that they raise.
 
         Collapse is measured on the middle window of each monitored scan; alarms count from ``from_epoch`` on.
+
+        Raises
+        ------
+        TrainingError
+            If tokens are not finite.
         """
         if not self.measures:
             return {}, []
-        metrics, vectors = self._measure_collapse()
+        metrics, vectors = self._measure_collapse(step)
         numbers = metrics.metrics("collapse/")
         if self._probe_due(step):
             numbers |= self._probe(vectors)
@@ -70,13 +77,25 @@ class Monitor:
             return numbers, []
         return numbers, find_alarms(metrics, self.task.config.monitor.thresholds)
 
-    def _measure_collapse(self) -> tuple[CollapseMetrics, NDArray[np.float64]]:
+    def _check(self, tokens: NDArray[np.float32], start: int, step: int) -> None:
+        """Refuse tokens that are not finite, naming their scans."""
+        bad = np.flatnonzero(~np.isfinite(tokens).all(axis=(1, 2))) + start
+        if len(bad):
+            scans = self.task.monitored
+            keys = [scans.plan.scan_keys[scans.indices[i]] for i in bad]
+            raise TrainingError(
+                f"after step {step} the encoder gives values that are not finite for {len(keys)} monitored scan(s) "
+                f"({', '.join(keys[:SHOWN])}); look at them, or lower optim.lr"
+            )
+
+    def _measure_collapse(self, step: int) -> tuple[CollapseMetrics, NDArray[np.float64]]:
         windows = self._read(self.task.monitored)
         rng = np.random.default_rng([self.task.config.seed, 2])
         moments, phase, latents = TokenMoments(), [], []
         for start in range(0, len(windows), BATCH):
             batch = windows[start : start + BATCH]
             tokens = self._encode(batch)
+            self._check(tokens, start, step)
             moments.add(tokens)
             phase.append(self._vectors(phase_randomised(batch, rng)))
             latents.append(token_grid(torch.from_numpy(tokens), self.task.sizes).mean(dim=2).numpy())

@@ -1,5 +1,6 @@
 """Training windows: drawn and scaled in Ray Data tasks, split among the workers a micro-batch a block."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import ray
 
+BREATH_S = 0.02
 SERIES_COLUMNS = ["t_r", "n_timepoints", "n_rois", "timeseries"]
 
 
@@ -79,7 +81,29 @@ def split_windows(
     )
     dataset = dataset.repartition(target_num_rows_per_block=micro_batch, strict=True)
     dataset.context.execution_options.preserve_order = True
+    dataset.context.custom_execution_callback_classes.append(Breather)
     return dataset.streaming_split(n_workers, equal=True)
+
+
+class Breather:
+    """Callback that lets Ray Data's executor sleep between its turns.
+
+    With workers slower than its tasks (training is), all its outputs wait for them, and its loop spins without any:
+    half a core, measured with Ray 2.60 on two.
+    """
+
+    def before_execution_starts(self, executor: object) -> None:
+        """Do nothing."""
+
+    def on_execution_step(self, executor: object) -> None:
+        """Sleep."""
+        time.sleep(BREATH_S)
+
+    def after_execution_succeeds(self, executor: object) -> None:
+        """Do nothing."""
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None:
+        """Do nothing."""
 
 
 def draw_windows(batch: dict[str, NDArray[np.int64]], *, source: WindowSource) -> dict[str, NDArray[np.generic]]:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from boldstream.errors import TrainingError
 from boldstream.pretrain.loop import Clock, take_step
-from boldstream.pretrain.monitor import Monitor
+from boldstream.pretrain.monitor import Measured, Monitor
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.state import Progress, load_state, save_state
 from boldstream.pretrain.task import TrainingTask
@@ -130,9 +130,15 @@ class Worker:
 
     def _measure(self, step: int) -> None:
         """Measure collapse and probes where they are due; all workers come to the same conclusion."""
-        found = [self.monitor.measure(step)]
+        found: list[Measured | TrainingError] = []
+        try:
+            found.append(self.monitor.measure(step))
+        except TrainingError as error:
+            found.append(error)  # raised below, on all workers together
         if self.n_workers > 1:
             dist.broadcast_object_list(found)
+        if isinstance(found[0], TrainingError):
+            raise found[0]
         numbers, alarms = found[0]
         self.progress.connectivity = self.monitor.connectivity
         self.progress.measurements.append({"step": step} | numbers)
