@@ -1,7 +1,7 @@
 import pytest
-from small_training import pretrain_config
 
 from boldstream.errors import ConfigError
+from small_training import pretrain_config
 
 CONTRAST = {"regularizer": "contrast"}
 
@@ -30,7 +30,7 @@ CONTRAST = {"regularizer": "contrast"}
         ({"optim": {"batch_size": 4, "micro_batch": 0}}, "optim.micro_batch: Input should be greater than or equal"),
         (
             {"objective": CONTRAST, "windows_per_scan": 3},
-            r"contrast compares 2 windows of a scan, so windows_per_scan \(3\) and optim.micro_batch \(4\) must be mult",
+            r"contrast compares 2 windows of a scan, so windows_per_scan \(3\) and optim.micro_batch \(4\) must",
         ),
         (
             {"objective": CONTRAST, "optim": {"batch_size": 6}, "workers": {"count": 2}},

@@ -4,12 +4,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import pretrain_config, window_plan
 
 from boldstream.encoders.windows import resample, resampled_length
 from boldstream.errors import ScanError
 from boldstream.pretrain.scans import describe_file, hold_out
 from boldstream.pretrain.windows import read_series
+from small_training import pretrain_config, window_plan
 
 SUBJECTS = st.lists(st.integers(0, 10**6).map(str), min_size=2, max_size=60, unique=True)
 SEEDS = st.integers(0, 2**31)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import window_plan
 
 from boldstream.pretrain import plan as plan_module
 from boldstream.pretrain.plan import window_key, window_starts
+from small_training import window_plan
 
 GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=6)
 SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 3)).map(
