@@ -92,14 +92,16 @@ def test_regularizer__is_added_by_its_weight():
     assert not any(part.requires_grad for part in parts.values())
 
 
-def test_position_targets__become_standard_at_every_position():
+@pytest.mark.parametrize(("n_steps", "batch_size"), [(40, 16), (100, 4), (200, 1)])
+def test_position_targets__become_standard_at_every_position(n_steps, batch_size):
+    """Whatever the batch size: windows of one step are few, so their variance would be too low."""
     module = objective(targets="position")
-    settle(module)
+    settle(module, n_steps, batch_size)
     targets = standardised(module)
-    # 600 windows, and statistics of 960: a mean is off by 0.05 or so, a variance by 10 %
-    assert targets.mean(dim=0).abs().max() < 0.25
-    assert (targets.var(dim=0) - 1).abs().max() < 0.4
-    assert targets.var(dim=0).mean() == pytest.approx(1, abs=0.1)
+    # statistics of some 200 windows at least: a mean is off by 0.07 or so, a variance by 10 %
+    assert targets.mean(dim=0).abs().max() < 0.3
+    assert (targets.var(dim=0) - 1).abs().max() < 0.5
+    assert targets.var(dim=0).mean() == pytest.approx(1, abs=0.04)
 
 
 def test_position_targets__are_layer_normed_tokens_at_first():
@@ -172,7 +174,7 @@ def test_position_only_encoder__is_not_rewarded():
     parameters = [p for p in module.jepa.predictor.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     module.eval()
-    for step in range(80):
+    for step in range(50):
         optimizer.zero_grad()
         masks = sample_masks(6, 4, torch.arange(32), MaskSpec(), seed=0, step=step)
         loss, _ = module(windows(32, seed=step), masks.context_index, masks.target_index)
