@@ -6,7 +6,7 @@ import torch
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, count_parameters, token_grid
-from boldstream.encoders.brainjepa.jepa import BrainJEPA, learning_rate, momentum, weight_decay
+from boldstream.encoders.brainjepa.jepa import BrainJEPA
 from boldstream.encoders.brainjepa.masks import MaskSpec, sample_masks
 from boldstream.encoders.brainjepa.position import PositionEmbedding, time_embedding
 from boldstream.encoders.brainjepa.predictor import BrainJEPAPredictor
@@ -312,22 +312,3 @@ def test_training__lowers_the_loss(jepa, batch):
         jepa.update_target(0.99)
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
-
-
-def test_learning_rate__warms_up_and_falls():
-    rates = [learning_rate(s, total=100, warmup=10, start=1e-5, peak=1e-3, final=1e-6) for s in range(1, 101)]
-    assert rates[0] == pytest.approx(1e-5 + 0.1 * (1e-3 - 1e-5))
-    assert rates[9] == max(rates) == pytest.approx(1e-3)
-    assert rates[54] == pytest.approx((1e-3 + 1e-6) / 2)
-    assert rates[-1] == pytest.approx(1e-6)
-
-
-def test_weight_decay__rises():
-    assert weight_decay(50, total=100, start=0.04, final=0.4) == pytest.approx(0.22)
-    assert weight_decay(100, total=100, start=0.04, final=0.4) == pytest.approx(0.4)
-
-
-def test_momentum__reaches_its_end_by_optimizer_steps():
-    assert momentum(1, total=1000, start=0.996, final=1.0) == 0.996
-    assert momentum(501, total=1000, start=0.996, final=1.0) == pytest.approx(0.998)
-    assert momentum(1000, total=1000, start=0.996, final=1.0) > 0.99999

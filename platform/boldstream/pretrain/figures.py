@@ -75,10 +75,12 @@ def draw_connectivity(windows: NDArray[np.float64], latents: NDArray[np.float64]
         figure = Figure(figsize=(9, 4.2), layout="constrained")
         axes = figure.subplots(1, 2)
         upper = np.triu_indices(len(windows), 1)
-        similarity = np.corrcoef(windows[upper], latents[upper])[0, 1]
+        alike = "no edge differs from another"
+        if np.ptp(latents[upper]) and np.ptp(windows[upper]):
+            alike = f"edges correlate {np.corrcoef(windows[upper], latents[upper])[0, 1]:.2f}"
         for ax, values, title in (
             (axes[0], windows, "Functional connectivity of the windows"),
-            (axes[1], latents, f"of their latents (edges correlate {similarity:.2f})"),
+            (axes[1], latents, f"of their latents ({alike})"),
         ):
             limit = float(np.quantile(np.abs(values[upper]), 0.99)) or 1.0
             image = ax.imshow(values, vmin=-limit, vmax=limit, cmap="RdBu_r", interpolation="nearest")

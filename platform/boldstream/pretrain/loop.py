@@ -100,7 +100,7 @@ def take_step(
         numbers = {"loss": loss.detach(), **found} | masks.metrics()
         for name, value in numbers.items():
             parts[name] = parts.get(name, 0.0) + float(value) / n_micro
-        if not math.isfinite(parts["loss"]):
+        if not math.isfinite(loss.item()):
             bad += batch.positions.tolist()
         clock.windows += len(batch.windows)
         clock.tokens += masks.context_index.numel() + masks.target_index.numel()

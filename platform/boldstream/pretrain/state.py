@@ -14,6 +14,7 @@ sampler's state. Random states are kept for whatever else may draw.
 """
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,16 +99,17 @@ def load_state(folder: Path, task: TrainingTask, networks: Networks, rank: int) 
     """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder / STATE}: the checkpoint is not whole ({error})") from None
+        with np.load(folder / CONNECTIVITY) as found:
+            connectivity = dict(found)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{folder}: the checkpoint is not whole ({error})") from None
     parts = split_networks(read_state(folder / WEIGHTS), str(folder / WEIGHTS))
     saved = read_state(folder / TRAINING)
     model = {f"{network}.{key}": value for network, held in parts.items() for key, value in held.items()}
     networks.load_full_state(model | saved["objective"], saved["optimizer"], str(folder))
     if state["n_workers"] == networks.n_workers:
         restore_random_states(read_state(folder / f"rank-{rank}.pt"))
-    with np.load(folder / CONNECTIVITY) as found:
-        return Progress(state["step"], state["measurements"], state["alarms"], dict(found))
+    return Progress(state["step"], state["measurements"], state["alarms"], connectivity)
 
 
 def keep_model_only(folder: Path) -> None:

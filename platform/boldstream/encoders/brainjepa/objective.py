@@ -153,8 +153,10 @@ class Objective(nn.Module):
             n_windows *= dist.get_world_size()
         mean, square = self._sums / n_windows
         share = max(1 - MEMORY, 1 / step)
+        # with that between steps: a step's few windows have too little of it, a single one none
+        variance = (square - mean.square()).clamp(min=0) + (1 - share) * (mean - self.target_mean).square()
         self.target_mean.lerp_(mean, share)
-        self.target_variance.lerp_((square - mean.square()).clamp(min=0), share)
+        self.target_variance.lerp_(variance, share)
         self._sums.zero_()
         self._n_windows = 0
 
