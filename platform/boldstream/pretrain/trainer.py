@@ -81,7 +81,7 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
     why = "collapsed (monitor.on_collapse: stop): " if outcome["status"] == "collapsed" else ""
     raise TrainingError(
         f"{why}{outcome['message']}; {kept or 'there is no checkpoint yet'}; with other settings, start afresh with "
-        "--fresh True"
+        "--fresh"
     )
 
 

@@ -47,7 +47,7 @@ class TrainingFolder:
             raise TrainingError(
                 f"an unfinished training of {self.config.output!r} in {self.uri} has other settings "
                 f"({'; '.join(differing)}); go on with its settings, choose another output, or throw it away with "
-                "--fresh True"
+                "--fresh"
             )
         return str(note["mlflow_run_id"])
 
