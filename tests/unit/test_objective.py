@@ -28,14 +28,10 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def build(config=SMALL, initialisation="xavier"):
-    torch.manual_seed(0)
-    gradient = random(config.n_rois, config.gradient_dims)
-    return BrainJEPA.build(config, gradient, initialisation)
-
-
 def objective(**spec):
-    return Objective(build(), ObjectiveSpec(**spec)).train()
+    torch.manual_seed(0)
+    jepa = BrainJEPA.build(SMALL, random(SMALL.n_rois, SMALL.gradient_dims), "xavier")
+    return Objective(jepa, ObjectiveSpec(**spec)).train()
 
 
 def windows(n=8, seed=1):
@@ -174,7 +170,7 @@ def test_position_only_encoder__is_not_rewarded():
     parameters = [p for p in module.jepa.predictor.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3)
     module.eval()
-    for step in range(50):
+    for step in range(30):
         optimizer.zero_grad()
         masks = sample_masks(6, 4, torch.arange(32), MaskSpec(), seed=0, step=step)
         loss, _ = module(windows(32, seed=step), masks.context_index, masks.target_index)
@@ -300,52 +296,3 @@ def test_after_step__moves_the_target_encoder_by_the_momentum():
     source = module.jepa.encoder.state_dict()
     for key, value in module.jepa.target_encoder.state_dict().items():
         torch.testing.assert_close(value, 0.75 * before[key] + 0.25 * source[key])
-
-
-TINY = BrainJEPAConfig.sized("tiny", 20)
-
-
-def linear_layers(jepa):
-    for network in (jepa.encoder, jepa.predictor):
-        for name, module in network.named_modules():
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-                yield name, module.weight.detach().flatten(1), module.bias.detach()
-
-
-def test_xavier__has_glorots_variances():
-    for name, weight, bias in linear_layers(build(TINY, "xavier")):
-        n_out, n_in = weight.shape
-        # uniform: the variance of n numbers is known to sqrt(0.8 / n) of itself, 4 % in the smallest layer
-        assert weight.var().item() == pytest.approx(2 / (n_in + n_out), rel=0.16), name
-        assert weight.abs().max().item() <= (6 / (n_in + n_out)) ** 0.5
-        assert not bias.any()
-
-
-def test_reference_initialisation__is_what_it_was():
-    for name, weight, bias in linear_layers(build(TINY, "reference")):
-        assert weight.std().item() == pytest.approx(0.02, rel=0.12), name
-        assert not bias.any()
-    torch.manual_seed(0)
-    default = BrainJEPA.build(TINY, random(20, 30)).state_dict()
-    for key, value in build(TINY, "reference").state_dict().items():
-        assert torch.equal(value, default[key])
-
-
-def test_initialisations__have_the_same_state():
-    xavier, reference = build(TINY, "xavier"), build(TINY, "reference")
-    assert {k: v.shape for k, v in xavier.state_dict().items()} == {
-        k: v.shape for k, v in reference.state_dict().items()
-    }
-    xavier.load_state_dict(reference.state_dict(), strict=True)
-    x = random(1, 1, 20, 160)
-    with torch.no_grad():
-        assert torch.equal(xavier.target_encoder(x), reference.target_encoder(x))
-
-
-@pytest.mark.parametrize("initialisation", ["xavier", "reference"])
-def test_target_encoder__begins_as_the_encoder(initialisation):
-    jepa = build(TINY, initialisation)
-    own = jepa.target_encoder.state_dict()
-    assert all(torch.equal(value, own[key]) for key, value in jepa.encoder.state_dict().items())
-    norms = [module for module in jepa.modules() if isinstance(module, torch.nn.LayerNorm)]
-    assert all(bool((norm.weight == 1).all()) and not norm.bias.any() for norm in norms)

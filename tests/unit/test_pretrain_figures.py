@@ -68,7 +68,7 @@ def test_curves__of_nothing_are_an_empty_figure(tmp_path):
     saved(figure, tmp_path)
 
 
-@pytest.mark.parametrize("values", [(1.0,), (0.0, 0.0, 0.0), (-1.0, 2.0), (1.0, float("inf"), 2.0), tuple(range(100))])
+@pytest.mark.parametrize("values", [(0.0,), (-1.0, float("inf"), 2.0), tuple(range(100))])
 def test_curves__of_awkward_values_are_drawn(values, tmp_path):
     steps = list(range(len(values)))
     figure = draw_monitor({name: (steps, list(values)) for name in NAMES}, CollapseThresholds())
