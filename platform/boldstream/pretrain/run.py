@@ -12,6 +12,7 @@ from boldstream.cluster import connect
 from boldstream.config import digest_json
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.folder import save_model
+from boldstream.errors import TrainingError
 from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.pretrain.card import write_card
 from boldstream.pretrain.config import PretrainConfig
@@ -95,11 +96,7 @@ def _task(
         gradient_dims=gradient.values.shape[1],
     )
     per_step = config.optim.batch_size
-    steps = (
-        config.steps
-        if config.steps is not None
-        else round((config.epochs or 0) * scans.plan.windows_per_epoch / per_step)
-    )
+    steps = _steps(config, scans)
     run.log_metrics(
         {
             "scans": len(scans.plan.scan_keys),
@@ -141,6 +138,20 @@ def _task(
         run_id=run.run_id,
         tracking_uri=tracking_address(),
     )
+
+
+def _steps(config: PretrainConfig, scans: TrainingScans) -> int:
+    """Return the optimizer steps of the whole training."""
+    if config.steps is not None:
+        return config.steps
+    windows, batch_size, warmup = scans.plan.windows_per_epoch, config.optim.batch_size, config.optim.warmup_steps
+    steps = round((config.epochs or 0) * windows / batch_size)
+    if steps <= warmup:
+        raise TrainingError(
+            f"epochs {config.epochs:g} of {windows} windows make {steps} steps of {batch_size}, no more than "
+            f"optim.warmup_steps ({warmup}); raise epochs, or lower warmup_steps or batch_size"
+        )
+    return steps
 
 
 def _untrained(task: TrainingTask, model: Path) -> list[str]:
