@@ -7,12 +7,15 @@ import pydantic
 import pytest
 import yaml
 
+from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.embed import EmbedConfig
 from boldstream.embed.config import Strategy
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.masks import MaskSpec
+from boldstream.encoders.brainjepa.objective import ObjectiveSpec
+from boldstream.encoders.brainjepa.optim import OptimSpec
 from boldstream.encoders.windows import WindowSpec
 from boldstream.errors import ConfigError
 from boldstream.gradients import GradientConfig
@@ -20,7 +23,7 @@ from boldstream.import_weights import ImportWeightsConfig
 from boldstream.ingest import IngestConfig
 from boldstream.ingest.config import ColumnsConfig
 from boldstream.pretrain import PretrainConfig
-from boldstream.pretrain.config import OptimConfig
+from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +153,8 @@ def test_config__is_frozen():
 def test_config_hash__goes_by_what_changes_the_result():
     config = PretrainConfig(**PRETRAIN)
     same = {"warehouse": "s3://b/w", "cluster": ClusterConfig(address="ray://x"), "log_every": 3, "alias": "other"}
+    same |= {"fresh": True, "data_licence": "ours", "workers": WorkersConfig(count=2)}
+    same |= {"checkpoint": CheckpointConfig(keep=9), "monitor": MonitorConfig(scans=3)}
     assert set(same) == config.non_identity
     assert config.model_copy(update=same).config_hash() == config.config_hash()
     assert PretrainConfig(**PRETRAIN | {"seed": 1}).config_hash() != config.config_hash()
@@ -193,7 +198,13 @@ CLASSES = [
     *ROOMS.values(),
     ColumnsConfig,
     ClusterConfig,
-    OptimConfig,
+    OptimSpec,
+    ObjectiveSpec,
+    WorkersConfig,
+    ComputeConfig,
+    CheckpointConfig,
+    MonitorConfig,
+    CollapseThresholds,
     MaskSpec,
     WindowSpec,
     BrainJEPAConfig,
