@@ -34,9 +34,9 @@ Peaks = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="500 and 2,000 scans, one repeat")
+    parser.add_argument("--quick", action="store_true", help="400 and 1,600 scans, one repeat")
     quick = parser.parse_args().quick
-    few, many, repeats = (500, 2000, 1) if quick else (1000, 10_000, 3)
+    few, many, repeats = (400, 1600, 1) if quick else (1000, 10_000, 3)
     logging.disable(logging.WARNING)
     found: dict[int, list[Peaks]] = {few: [], many: []}
     with tempfile.TemporaryDirectory() as scratch:
@@ -133,7 +133,7 @@ def parent(process: int) -> int:
 def status(process: Path) -> dict[str, float]:
     """Return the sizes of a process in MB."""
     lines = (line.split() for line in (process / "status").read_text().splitlines())
-    return {name.rstrip(":"): int(value[0]) / 1024 for name, *value in lines if value[-1:] == ["kB"]}
+    return {name.rstrip(":"): int(value[0]) * 1.024e-3 for name, *value in lines if value[-1:] == ["kB"]}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import torch
 from random_cohort import write_cohort, write_gradient
 from torch import Tensor, nn
 
+import ray
 from boldstream.artifacts.cohort import open_cohort
 from boldstream.artifacts.gradient import open_gradient
 from boldstream.cluster import ClusterConfig, connect
@@ -37,7 +38,7 @@ from boldstream.encoders.brainjepa.optim import build_optimizer, schedules, set_
 from boldstream.encoders.windows import to_model_input
 from boldstream.pretrain import PretrainConfig, pretrain
 from boldstream.pretrain.scans import sort_scans
-from boldstream.pretrain.windows import read_batches, split_windows
+from boldstream.pretrain.windows import WindowSource, draw_windows
 
 CLUSTER = ClusterConfig(object_store_gb=0.5)
 TARGET, WAIT_TARGET = 1.05, 0.03
@@ -57,7 +58,7 @@ class Case:
 
 
 FULL = (Case("tiny", 100, 16, 100, 3, 320), Case("small", 100, 4, 40, 3, 40))
-QUICK = (Case("small", 24, 2, 20, 1, 10),)
+QUICK = (Case("small", 16, 2, 20, 1, 10),)
 
 
 def main() -> None:
@@ -117,19 +118,21 @@ def measure(case: Case, warehouse: str) -> dict[str, object]:
 
 
 def draw(config: PretrainConfig) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the windows and masks of every step of a run."""
+    """Return the windows and masks of every step of a run, drawn in this process."""
     scans = sort_scans(open_cohort(config.cohort, config.warehouse), config)
-    batch_size = config.optim.batch_size
-    (shard,) = split_windows(
-        scans.plan, scans.scaler, start=0, stop=(config.steps or 0) * batch_size, micro_batch=batch_size, n_workers=1
-    )
+    batch_size, steps = config.optim.batch_size, config.steps or 0
+    parts = np.array(list(scans.plan.parts(0, steps * batch_size)), dtype=np.int64)
+    source = WindowSource(parts, ray.put(scans.plan), scans.scaler)
+    drawn = [draw_windows({"id": np.array([part])}, source=source) for part in range(len(parts))]
+    windows, keys = (np.concatenate([part[name] for part in drawn]) for name in ("window", "key"))
+    n_patches = config.n_timepoints // config.patch_size
     found = []
-    for batch in read_batches(shard, start=0, micro_batch=batch_size, rank=0, n_workers=1):
-        x, keys, step = to_model_input(batch.windows), torch.tensor(batch.keys), len(found) + 1
+    for step in range(1, steps + 1):
+        of_step = slice((step - 1) * batch_size, step * batch_size)
         masks = sample_masks(
-            x.shape[2], config.n_timepoints // config.patch_size, keys, config.mask, seed=config.seed, step=step
+            windows.shape[2], n_patches, torch.from_numpy(keys[of_step]), config.mask, seed=config.seed, step=step
         )
-        found.append((x, masks.context_index, masks.target_index))
+        found.append((to_model_input(windows[of_step]), masks.context_index, masks.target_index))
     return found
 
 
