@@ -107,7 +107,7 @@ def test_import_weights_config__asks_for_a_licence(tmp_path):
 
 
 def test_from_yaml__names_every_missing_key(tmp_path):
-    with pytest.raises(ConfigError, match="missing key 'cohort'; missing key 'gradient'; missing key 'steps'"):
+    with pytest.raises(ConfigError, match=r"missing key 'cohort'; missing key 'gradient'$"):
         PretrainConfig.from_yaml(write(tmp_path, "output: m\n"))
 
 

@@ -114,14 +114,18 @@ def draw_windows(batch: dict[str, NDArray[np.int64]], *, source: WindowSource) -
     part = ChunkPart(*source.parts[int(batch["id"][0])].tolist())
     scans, windows = (column[part.first : part.last] for column in plan.shuffled(part.epoch, part.number))
     series = read_series(plan, np.unique(scans))
+    starts = {
+        scan: window_starts(
+            plan.seed, part.epoch, plan.scan_keys[scan], len(found) - plan.length, plan.windows_per_scan
+        )
+        for scan, found in series.items()
+    }
     values = np.empty((len(scans), plan.length, plan.n_rois), dtype=np.float32)
     keys = np.empty(len(scans), dtype=np.int64)
     for at, (scan, window) in enumerate(zip(scans.tolist(), windows.tolist(), strict=True)):
-        scan_key, timeseries = plan.scan_keys[scan], series[scan]
-        spare = len(timeseries) - plan.length
-        first = window_starts(plan.seed, part.epoch, scan_key, spare, plan.windows_per_scan)[window]
-        values[at] = timeseries[first : first + plan.length]
-        keys[at] = window_key(plan.seed, part.epoch, scan_key, window)
+        first = starts[scan][window]
+        values[at] = series[scan][first : first + plan.length]
+        keys[at] = window_key(plan.seed, part.epoch, plan.scan_keys[scan], window)
     positions = np.arange(part.position, part.position + len(scans), dtype=np.int64)
     return {"window": source.scaler.transform(values), "key": keys, "position": positions}
 
