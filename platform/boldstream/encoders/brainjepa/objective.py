@@ -100,7 +100,7 @@ class Objective(nn.Module):
         -------
         loss : tensor, scalar
         parts : dict of tensor, scalar, without gradient
-            ``prediction``, and the regularizer's.
+            ``prediction``, ``explained_between``, and the regularizer's.
         """
         context_BKD = self.jepa.encoder(x, context_index)
         predicted_BMD = self.jepa.predictor(context_BKD, context_index, target_index)
@@ -108,9 +108,11 @@ class Objective(nn.Module):
         wide = torch.promote_types(predicted_BMD.dtype, torch.float32)
         targets_BMD = gather_tokens(self._targets(x), target_index)
         loss = F.smooth_l1_loss(predicted_BMD.to(wide), targets_BMD.to(wide))
-        parts = {"prediction": loss.detach()}
+        n_positions = self.jepa.encoder.config.n_tokens
+        explained = explained_between(predicted_BMD.detach().to(wide), targets_BMD.to(wide), target_index, n_positions)
+        parts = {"prediction": loss.detach(), "explained_between": explained}
         if self.spec.regularizer != "none":
-            centred_BKD = centre_positions(context_BKD.to(wide), context_index, self.jepa.encoder.config.n_tokens)
+            centred_BKD = centre_positions(context_BKD.to(wide), context_index, n_positions)
             if self.spec.regularizer == "vicreg":
                 term, found = vicreg(centred_BKD.flatten(0, 1))
             else:
@@ -176,6 +178,18 @@ def centre_positions(x_BKD: Tensor, index_BK: Tensor, n_positions: int) -> Tenso
     counts = torch.bincount(index, minlength=n_positions)
     mean = sums / counts.clamp(min=1)[:, None]
     return ((tokens - mean[index]) * (counts > 1)[index][:, None]).view_as(x_BKD)
+
+
+def explained_between(predicted_BMD: Tensor, targets_BMD: Tensor, index_BM: Tensor, n_positions: int) -> Tensor:
+    """Return which share of the targets' variance between windows, at their positions, the prediction explains.
+
+    What the loss does not show: a position-only solution has 0 here however small its loss is. 0 also where no two
+    windows of the micro-batch share a target's position.
+    """
+    targets, predicted = (centre_positions(x, index_BM, n_positions) for x in (targets_BMD, predicted_BMD))
+    variance = targets.square().sum()
+    share = 1 - (targets - predicted).square().sum() / variance.clamp(min=EPS)
+    return torch.where(variance > EPS, share, torch.zeros_like(share))
 
 
 def vicreg(tokens: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
