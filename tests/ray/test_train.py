@@ -158,7 +158,7 @@ def test_pretrain__with_more_workers_than_the_cluster_has_fails_at_once(people):
 
 # ---- interruptions -----------------------------------------------------------------------------------------------
 
-LONG = {"steps": 120, "checkpoint": {"every_steps": 10, "max_failures": 2}, "monitor": {"from_epoch": 100}}
+LONG = {"steps": 60, "checkpoint": {"every_steps": 10, "max_failures": 2}, "monitor": {"from_epoch": 100}}
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def assert_same_training(output, ref, uninterrupted, folder):
 
 def test_pretrain__survives_a_killed_worker(people, uninterrupted, tmp_path):
     config = config_of(people, "killed", **LONG)
-    at = int(np.random.default_rng().integers(12, 60))
+    at = int(np.random.default_rng().integers(5, 35))
 
     def kill():
         wait_for_step("killed", at)
@@ -217,7 +217,7 @@ def test_pretrain__goes_on_after_its_driver_is_gone(people, uninterrupted, job, 
     output = f"driver-{how.name.lower()}"
     config = config_of(people, output, **LONG)
     process = job("pretrain", config)
-    run = wait_for_step(output, int(np.random.default_rng().integers(12, 60)))
+    run = wait_for_step(output, int(np.random.default_rng().integers(5, 35)))
     process.send_signal(how)
     said = process.communicate(timeout=120)
     assert process.returncode == status, said
