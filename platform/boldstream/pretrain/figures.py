@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 }
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "Loss": ("loss", "prediction"),
-    "Share of the variance between scans that is predicted": ("explained_between",),
+    "Variance between scans predicted": ("explained_between",),
     "Learning rate": ("lr",),
     "Momentum of the target encoder": ("ema",),
     "Norm of the gradients": ("grad_norm",),
