@@ -9,7 +9,15 @@ from torch.nn import functional as F
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
 from boldstream.encoders.brainjepa.masks import MaskSpec, sample_masks
-from boldstream.encoders.brainjepa.objective import EPS, Objective, ObjectiveSpec, centre_positions, contrast, vicreg
+from boldstream.encoders.brainjepa.objective import (
+    EPS,
+    Objective,
+    ObjectiveSpec,
+    centre_positions,
+    contrast,
+    explained_between,
+    vicreg,
+)
 
 SMALL = BrainJEPAConfig(
     n_rois=6,
@@ -74,7 +82,7 @@ def test_plain_objective__is_the_papers_loss_exactly():
     module = objective(targets="layer_norm", regularizer="none")
     loss, parts = module(*batch())
     assert torch.equal(loss, module.jepa.loss(*batch()))
-    assert list(parts) == ["prediction"]
+    assert list(parts) == ["prediction", "explained_between"]
     assert torch.equal(parts["prediction"], loss)
     assert list(module.state_dict()) == [f"jepa.{key}" for key in module.jepa.state_dict()]
 
@@ -296,3 +304,15 @@ def test_after_step__moves_the_target_encoder_by_the_momentum():
     source = module.jepa.encoder.state_dict()
     for key, value in module.jepa.target_encoder.state_dict().items():
         torch.testing.assert_close(value, 0.75 * before[key] + 0.25 * source[key])
+
+
+def test_explained_between__knows_positions_from_scans():
+    torch.manual_seed(0)
+    index = torch.arange(6).expand(8, -1)
+    position, scans = torch.randn(1, 6, 4), torch.randn(8, 6, 4)
+    targets = position + scans
+    assert explained_between(targets, targets, index, 6).item() == pytest.approx(1)
+    assert explained_between(position.expand(8, -1, -1), targets, index, 6).item() == pytest.approx(0, abs=1e-6)
+    assert explained_between(position + scans / 2, targets, index, 6).item() == pytest.approx(0.75, abs=1e-5)
+    # no two windows share a position
+    assert explained_between(targets, targets, torch.arange(48).view(8, 6), 48).item() == 0

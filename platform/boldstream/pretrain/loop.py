@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
-from boldstream.encoders.brainjepa.masks import sample_masks
+from boldstream.encoders.brainjepa.masks import Masks, sample_masks
 from boldstream.encoders.brainjepa.optim import schedules, set_schedules
 from boldstream.encoders.windows import to_model_input
 from boldstream.errors import TrainingError
@@ -88,19 +88,11 @@ def take_step(
         before = time.monotonic()
         batch = next(batches)
         clock.waited += time.monotonic() - before
-        masks = sample_masks(
-            task.sizes.n_rois, task.sizes.n_patches, torch.tensor(batch.keys), config.mask, seed=config.seed, step=step
-        )
-        x_BCRT = to_model_input(batch.windows).to(networks.device, non_blocking=True)
-        index = [found.to(networks.device) for found in (masks.context_index, masks.target_index)]
         with networks.accumulate(last=micro == n_micro - 1):
-            with networks.autocast:
-                loss, found = networks.train_module(x_BCRT, *index)
-            (loss / n_micro).backward()
-        numbers = {"loss": loss.detach(), **found} | masks.metrics()
+            numbers, masks = _backward(batch, step, 1 / n_micro, networks, task)
         for name, value in numbers.items():
-            parts[name] = parts.get(name, 0.0) + float(value) / n_micro
-        if not math.isfinite(loss.item()):
+            parts[name] = parts.get(name, 0.0) + value / n_micro
+        if not math.isfinite(numbers["loss"]):
             bad += batch.positions.tolist()
         clock.windows += len(batch.windows)
         clock.tokens += masks.context_index.numel() + masks.target_index.numel()
@@ -114,6 +106,23 @@ def take_step(
     networks.objective.after_step(step, scheduled["ema"])
     masked = {f"mask/{name}": parts.pop(name) for name in masks.metrics()}
     return parts | {"grad_norm": norm} | scheduled | masked
+
+
+def _backward(
+    batch: WindowBatch, step: int, share: float, networks: Networks, task: TrainingTask
+) -> tuple[dict[str, float], Masks]:
+    """Add a micro-batch's share of the gradients; return its numbers and its masks."""
+    sizes, config = task.sizes, task.config
+    masks = sample_masks(
+        sizes.n_rois, sizes.n_patches, torch.tensor(batch.keys), config.mask, seed=config.seed, step=step
+    )
+    x_BCRT = to_model_input(batch.windows).to(networks.device, non_blocking=True)
+    index = [found.to(networks.device) for found in (masks.context_index, masks.target_index)]
+    with networks.autocast:
+        loss, parts = networks.train_module(x_BCRT, *index)
+    (loss * share).backward()
+    numbers = {"loss": loss.detach(), **parts} | masks.metrics()
+    return {name: float(value) for name, value in numbers.items()}, masks
 
 
 def mean_over_workers(numbers: dict[str, float], networks: Networks) -> dict[str, float]:
