@@ -91,6 +91,7 @@ def test_path__with_source_and_warehouse_on_s3(s3, tracking, tmp_path, monkeypat
     (tmp_path / "toy_v1.yaml").write_text(yaml.safe_dump({"id": "toy_v1", "window": window}))
     common = {"cohort": "study", "warehouse": warehouse}
     sizes = {"size": "tiny", "n_timepoints": 32, "patch_size": 8, "scaling": "zscore", "steps": 1}
+    sizes |= {"optim": {"batch_size": 2}, "holdout": 0}
     strategy = str(tmp_path / "toy_v1.yaml")
     configs = {
         "ingest_cohort": ingest,
