@@ -10,6 +10,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, Stratified
 from sklearn.preprocessing import StandardScaler
 
 from boldstream.analysis.metrics import Kind, as_target, auc, scores
+from boldstream.analysis.quality import finite_matrix
 
 ALPHAS = np.logspace(-4, 4, 25)
 """Penalties a ridge probe chooses from; rows have a mean square length of 1, so they suit any number of dimensions."""
@@ -67,7 +68,7 @@ def out_of_fold(
         If shapes do not fit, values are missing or not finite, there are fewer than two groups, the target is
         constant or has not two classes, or a training fold has one class only.
     """
-    features, names = _matrix(x, "x"), _names(groups, len(np.atleast_1d(y)))
+    features, names = finite_matrix(x, "x"), _names(groups, len(np.atleast_1d(y)))
     target = as_target(y, kind, len(features))
     n_groups = len(np.unique(names))
     if n_groups < 2 or n_folds < 2:
@@ -109,7 +110,7 @@ def held_out(
     ValueError
         As `out_of_fold` and `scores`, and if training and test rows differ in dimensions or classes.
     """
-    train, test = _matrix(train_x, "train_x"), _matrix(test_x, "test_x")
+    train, test = finite_matrix(train_x, "train_x"), finite_matrix(test_x, "test_x")
     if train.shape[1] != test.shape[1]:
         raise ValueError(f"train_x has {train.shape[1]} dimensions, test_x {test.shape[1]}")
     target, truth = as_target(train_y, kind, len(train)), np.asarray(test_y)
@@ -184,15 +185,6 @@ def _decide(
 ) -> NDArray[np.float64]:
     model = LogisticRegression(C=strength, class_weight="balanced", max_iter=10_000).fit(x, y)
     return np.asarray(model.decision_function(asked), dtype=np.float64)
-
-
-def _matrix(x: ArrayLike, name: str) -> NDArray[np.float64]:
-    matrix = np.asarray(x, dtype=np.float64)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{name} is (n, d), got shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} holds {int((~np.isfinite(matrix)).sum())} values that are NaN or infinite")
-    return matrix
 
 
 def _names(groups: ArrayLike, n_rows: int) -> NDArray:

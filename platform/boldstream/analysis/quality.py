@@ -115,7 +115,7 @@ def rankme(x: ArrayLike) -> float:
     ----------
     Garrido et al. (2023), RankMe, ICML.
     """
-    singular = np.linalg.svd(_matrix(x, "x"), compute_uv=False)
+    singular = np.linalg.svd(finite_matrix(x, "x"), compute_uv=False)
     if not singular.sum() > 0:
         raise ValueError("embeddings are all zero, so they have no rank")
     p = singular / singular.sum()
@@ -135,7 +135,7 @@ def mean_pairwise_cosine(x: ArrayLike) -> float:
     ------
     ValueError
     """
-    unit = _unit(_matrix(x, "x"), "x")
+    unit = _unit(finite_matrix(x, "x"), "x")
     n = len(unit)
     if n < 2:
         raise ValueError("pairs need at least 2 rows")
@@ -145,7 +145,7 @@ def mean_pairwise_cosine(x: ArrayLike) -> float:
 
 def _similarity(first: ArrayLike, second: ArrayLike, metric: Metric) -> NDArray[np.float64]:
     """Return the similarity of every row of one set with every row of the other."""
-    a, b = _matrix(first, "first"), _matrix(second, "second")
+    a, b = finite_matrix(first, "first"), finite_matrix(second, "second")
     if a.shape != b.shape or len(a) < 2:
         raise ValueError(f"identification needs two sets of at least 2 rows alike, got {a.shape} and {b.shape}")
     if metric == "correlation":
@@ -159,7 +159,8 @@ def _found(similarity: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.stack([own > others.max(axis=1), own > others.max(axis=0)], axis=1)
 
 
-def _matrix(x: ArrayLike, name: str) -> NDArray[np.float64]:
+def finite_matrix(x: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return a float64 matrix (n, d); ValueError, beginning with `name`, for other shapes and for values not finite."""
     matrix = np.asarray(x, dtype=np.float64)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} is (n, d), got shape {matrix.shape}")

@@ -129,13 +129,9 @@ def mean_over_workers(numbers: dict[str, float], networks: Networks) -> dict[str
     """Return the mean of every number over all workers; the same on each."""
     if networks.n_workers == 1:
         return numbers
-    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=_reduce_device(networks))
+    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=networks.device)
     dist.all_reduce(values)
     return dict(zip(numbers, (values / networks.n_workers).tolist(), strict=True))
-
-
-def _reduce_device(networks: Networks) -> torch.device:
-    return networks.device if networks.device.type == "cuda" else torch.device("cpu")
 
 
 def _not_finite(what: str, step: int, bad: list[int], task: TrainingTask, lr: float) -> str:
