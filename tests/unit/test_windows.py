@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boldstream.encoders.windows import WindowSpec, cut_windows, resample, sample_window, to_model_input
+from boldstream.encoders.windows import WindowSpec, cut_windows, resample, to_model_input
 from boldstream.errors import ConfigError, ScanError
 
 
@@ -129,22 +129,3 @@ def test_model_input__is_the_transpose():
 def test_model_input__refuses_one_window():
     with pytest.raises(ValueError, match=r"\(W, n_timepoints, n_rois\), got shape \(10, 3\)"):
         to_model_input(scan(10))
-
-
-@given(n=st.integers(10, 60), seed=st.integers(0, 10))
-def test_sample_window__is_a_part_and_repeats_with_its_seed(n, seed):
-    series = np.arange(n, dtype=np.float32)[:, None]
-    one, two = (sample_window(series, 10, np.random.default_rng(seed)) for _ in range(2))
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(np.diff(one[:, 0]), np.ones(9))
-
-
-def test_sample_window__reaches_both_ends():
-    series = np.arange(12, dtype=np.float32)[:, None]
-    rng = np.random.default_rng(0)
-    assert {int(sample_window(series, 10, rng)[0, 0]) for _ in range(60)} == {0, 1, 2}
-
-
-def test_sample_window__of_a_short_scan_is_refused():
-    with pytest.raises(ScanError, match="shorter_than_window: 9 timepoints"):
-        sample_window(scan(9), 10, np.random.default_rng(0))

@@ -155,38 +155,6 @@ def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: Windo
     return Windows(values=stacked, starts=starts, padded=short, n_timepoints=n_timepoints)
 
 
-def sample_window(timeseries: NDArray[np.float32], length: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Cut one window at a start drawn uniformly, as pretraining does at every visit of a scan.
-
-    Parameters
-    ----------
-    timeseries : array, shape (T, R)
-        One scan, resampled already.
-    length : int
-        Timepoints in the window.
-    rng : numpy.random.Generator
-        Exactly one number is drawn from it.
-
-    Returns
-    -------
-    array, shape (length, R)
-        A view of `timeseries`.
-
-    Raises
-    ------
-    ScanError
-        ``shorter_than_window``.
-    """
-    spare = len(timeseries) - length
-    if spare < 0:
-        raise ScanError(
-            "shorter_than_window",
-            f"{len(timeseries)} timepoints, a window has {length}; leave the scan out or train with shorter windows",
-        )
-    start = int(rng.integers(0, spare, endpoint=True))
-    return timeseries[start : start + length]
-
-
 def to_model_input(windows: NDArray[np.floating]) -> "torch.Tensor":
     """Turn windows (W, T, R) into the encoders' (W, 1, R, T), float32, in memory of its own.
 

@@ -11,14 +11,13 @@ from boldstream.artifacts.gradient import Gradient, open_gradient
 from boldstream.cluster import connect
 from boldstream.config import digest_json
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.folder import save_model
 from boldstream.errors import TrainingError
 from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.pretrain.card import write_card
 from boldstream.pretrain.config import PretrainConfig
 from boldstream.pretrain.networks import fresh_networks
 from boldstream.pretrain.scans import TrainingScans, sort_scans
-from boldstream.pretrain.state import keep_model_only
+from boldstream.pretrain.state import keep_model_only, save_networks
 from boldstream.pretrain.task import TrainingTask
 from boldstream.pretrain.trainer import run_training
 from boldstream.pretrain.unfinished import TrainingFolder
@@ -157,16 +156,8 @@ def _steps(config: PretrainConfig, scans: TrainingScans) -> int:
 def _untrained(task: TrainingTask, model: Path) -> list[str]:
     """Write the networks as they are before the first step."""
     jepa = fresh_networks(task)
-    save_model(
-        model,
-        config=task.sizes,
-        atlas=task.atlas,
-        roi_names=task.roi_names,
-        gradient=task.gradient,
-        scaler=task.scaler,
-        networks={"encoder": jepa.encoder, "predictor": jepa.predictor, "target_encoder": jepa.target_encoder},
-        provenance=task.provenance | {"step": 0},
-    )
+    networks = {"encoder": jepa.encoder, "predictor": jepa.predictor, "target_encoder": jepa.target_encoder}
+    save_networks(model, task, networks, step=0)
     return []
 
 

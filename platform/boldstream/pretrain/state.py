@@ -6,7 +6,7 @@ model folder               ``config.json``, ``weights.safetensors`` (all three n
 ``training.pt``            optimizer, the objective's running statistics
 ``rank-<r>.pt``            random states of worker r
 ``connectivity.npz``       mean connectivity of the monitored windows and of their latents, for the card
-``state.json``             step, position in the windows' order, configuration, measurements so far
+``state.json``             step, number of workers, configuration, measurements and alarms so far
 =========================  ==============================================================================
 
 Masks, windows and their order follow from counters (seed, epoch, scan, step), so a step number is all of the
@@ -15,6 +15,7 @@ sampler's state. Random states are kept for whatever else may draw.
 
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from boldstream.encoders.brainjepa.checkpoint import read_state, split_networks
 from boldstream.encoders.brainjepa.folder import WEIGHTS, save_model
@@ -63,21 +65,11 @@ def save_state(folder: Path, task: TrainingTask, networks: Networks, progress: P
     if rank:
         return
     parts = split_networks({key: value for key, value in model.items() if "." in key}, "objective")
-    save_model(
-        folder,
-        config=task.sizes,
-        atlas=task.atlas,
-        roi_names=task.roi_names,
-        gradient=task.gradient,
-        scaler=task.scaler,
-        networks=parts,
-        provenance=task.provenance | {"step": progress.step},
-    )
+    save_networks(folder, task, parts, progress.step)
     objective = {key: value for key, value in model.items() if "." not in key}
     torch.save({"optimizer": optimizer, "objective": objective}, folder / TRAINING)
     state = {
         "step": progress.step,
-        "position": progress.step * task.config.optim.batch_size,
         "n_workers": networks.n_workers,
         "config": task.config.identity(),
         "measurements": progress.measurements,
@@ -85,6 +77,22 @@ def save_state(folder: Path, task: TrainingTask, networks: Networks, progress: P
     }
     np.savez(folder / CONNECTIVITY, **progress.connectivity)  # type: ignore[arg-type]
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def save_networks(
+    folder: Path, task: TrainingTask, networks: Mapping[str, nn.Module | Mapping[str, Tensor]], step: int
+) -> None:
+    """Write a model folder of the networks as they are after a step."""
+    save_model(
+        folder,
+        config=task.sizes,
+        atlas=task.atlas,
+        roi_names=task.roi_names,
+        gradient=task.gradient,
+        scaler=task.scaler,
+        networks=networks,
+        provenance=task.provenance | {"step": step},
+    )
 
 
 def load_state(folder: Path, task: TrainingTask, networks: Networks, rank: int) -> Progress:

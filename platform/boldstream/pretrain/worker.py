@@ -69,7 +69,6 @@ class Worker:
         if self.run_log:
             track_at(task.tracking_uri)
         self.monitor = Monitor(task, self.networks, measures=self.rank == 0 or self.networks.sharded)
-        self._kept_at = self.progress.step if checkpoint is not None else -1
 
     def run(self) -> None:
         """Train to the end, or until a collapse that is to stop it."""
@@ -93,8 +92,6 @@ class Worker:
                 self._keep(step)
             if self.stopped:
                 return
-        if self._kept_at != self.task.steps:
-            self._keep(self.task.steps)
 
     def _batches(self) -> Iterator[WindowBatch]:
         """Yield this worker's micro-batches from where the training is; worker 0 sets up the stream for all."""
@@ -158,4 +155,3 @@ class Worker:
                 checkpoint=ray.train.Checkpoint.from_directory(folder),
                 checkpoint_dir_name=f"step-{step:08d}",
             )
-        self._kept_at = step
