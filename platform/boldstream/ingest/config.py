@@ -1,7 +1,7 @@
 """What the ingest room is told."""
 
 import re
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import pydantic
 
@@ -35,6 +35,39 @@ class ColumnsConfig(Config):
         if doubled := [column for column in named if named.count(column) > 1]:
             raise ValueError(f"{doubled[0]!r} cannot be two columns at once")
         return self
+
+
+class SourceConfig(Config):
+    """Where the scans are, and how their files are named."""
+
+    kind: Literal["files", "fmriprep", "xcpd", "cifti", "ukb", "abide"] = "files"
+    """What made the files: ``files`` (your own template), ``fmriprep`` derivatives, ``xcpd`` time series, ``cifti``
+    dense or parcellated series, ``ukb`` UK Biobank partials, ``abide`` PCP .1D files."""
+
+    root: str
+    """Folder (path or URI) that holds the scans."""
+
+    files: str | None = None
+    """Kind ``files``: template of a scan's path below `root`, e.g. ``sub-{subject}_ses-{session}_task-{task}.csv.gz``;
+    the fields subject, session, task and run become the scan's, a further field may be the `participants_key`."""
+
+    orientation: Orientation = "timepoints_first"
+    """Kind ``files``: whether a file's rows are timepoints or regions."""
+
+    mat_key: str | None = None
+    """Kind ``files``: variable to read from .mat files."""
+
+    task: str | None = None
+    """Keep this ``task-`` only (e.g. rest); empty: every task."""
+
+    space: str | None = None
+    """Keep this ``space-`` only (e.g. MNI152NLin6Asym); needed where a scan is there in more than one."""
+
+    resolution: str | None = None
+    """Keep this ``res-`` only; needed where a scan is there in more than one."""
+
+    segmentation: str | None = None
+    """Kind ``xcpd`` and ``cifti``: the ``seg-`` or ``atlas-`` label of the files (e.g. 4S456Parcels)."""
 
 
 class IngestConfig(Config):
