@@ -65,9 +65,26 @@ def test_out_of_fold__equals_a_pipeline_fitted_fold_by_fold(d):
     x, age, _, site = planted(d=d)
     predicted, null, _ = out_of_fold(x.astype(np.float32), age, site, kind="ridge", seed=3)
     for train, test in GroupKFold(5, shuffle=True, random_state=3).split(x, age, site):
-        model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS * d)).fit(x[train], age[train])
+        inner = list(
+            GroupKFold(min(5, len(set(site[train]))), shuffle=True, random_state=3).split(x[train], groups=site[train])
+        )
+        ridge = RidgeCV(ALPHAS * d, cv=inner, scoring="neg_mean_squared_error")
+        model = make_pipeline(StandardScaler(), ridge).fit(x[train], age[train])
         np.testing.assert_allclose(predicted[test], model.predict(x[test]), rtol=1e-4)
         np.testing.assert_allclose(null[test], age[train].mean())
+
+
+def test_out_of_fold__chooses_a_ridge_for_sites_that_it_does_not_know():
+    rng = np.random.default_rng(0)
+    site = np.repeat(np.arange(SITES), N // SITES)
+    age = 10.0 * rng.normal(size=SITES)[site] + rng.normal(size=N)
+    # a scanner's signature, smeared over many dimensions: by rows it looks like age, and is worth nothing elsewhere
+    x = np.eye(SITES)[site] @ rng.normal(size=(SITES, 40)) + 0.1 * rng.normal(size=(N, 40))
+    predicted, null, _ = out_of_fold(x, age, site, kind="ridge")
+    by_rows = held_out(x[site > 0], age[site > 0], x[site == 0], age[site == 0], "ridge")
+    by_sites = held_out(x[site > 0], age[site > 0], x[site == 0], age[site == 0], "ridge", train_groups=site[site > 0])
+    assert by_sites["mae"] < by_rows["mae"]
+    assert np.abs(predicted - null).mean() < np.abs(age - null).mean()
 
 
 def test_out_of_fold__of_wide_vectors_finds_a_planted_class():

@@ -21,6 +21,9 @@ STRENGTHS = np.logspace(-2, 3, 6)
 N_INNER = 3
 """Inner folds in which a logistic probe chooses."""
 
+N_INNER_RIDGE = 5
+"""Inner folds in which a ridge probe chooses."""
+
 
 class OutOfFold(NamedTuple):
     """Predictions of rows that were not trained on.
@@ -46,9 +49,10 @@ def out_of_fold(
     """Predict every row by a probe that was fitted without its group.
 
     Groups (sites, say) are dealt to folds at random; with fewer groups than `n_folds`, every group is a fold. Scaling,
-    penalty and coefficients come from the training fold. A ridge chooses its penalty by leave-one-out inside it; a
-    logistic probe, with balanced classes, by the area under the ROC curve in inner folds that keep groups together
-    (in folds of rows, where one group is left); a log loss would choose by how sites are offset.
+    penalty and coefficients come from the training fold. Penalties are chosen in inner folds that keep groups together
+    too (one group left: by rows), or a probe would choose for sites that it knows: a ridge by the squared
+    error; a logistic probe, with balanced classes, by the area under the ROC curve, as a log loss would choose by how
+    sites are offset.
 
     Parameters
     ----------
@@ -101,7 +105,7 @@ def held_out(
     train_y, test_y : array, shape (n,)
     kind : {"ridge", "logistic"}
     train_groups : array, shape (n,), optional
-        Rows that inner folds of a logistic probe keep together; none: every row alone.
+        Rows that inner folds keep together; none: every row alone.
     seed : int
         Deals rows or groups to inner folds.
 
@@ -134,7 +138,9 @@ def _fit_predict(
 ) -> NDArray[np.float64]:
     train, test = _scaled(train_x, test_x)
     if kind == "ridge":
-        return np.asarray(RidgeCV(ALPHAS).fit(train, train_y).predict(test), dtype=np.float64)
+        inner = _ridge_folds(train_y, groups, seed)
+        ridge = RidgeCV(ALPHAS, cv=inner, scoring="neg_mean_squared_error").fit(train, train_y)
+        return np.asarray(ridge.predict(test), dtype=np.float64)
     _check_classes(train_y)
     return _decide(train, train_y, test, _choose_strength(train, train_y, groups, seed))
 
@@ -156,6 +162,17 @@ def _scaled(train: NDArray[np.float64], test: NDArray[np.float64]) -> tuple[NDAr
         return np.zeros((n_rows, 1)), np.zeros((len(b), 1))
     axes, lengths = vectors[:, kept], np.sqrt(values[kept])
     return axes * lengths, (b @ a.T) @ (axes / lengths)
+
+
+def _ridge_folds(
+    y: NDArray[np.float64], groups: NDArray, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
+    """Return the inner folds of a ridge probe; None, for leave-one-out, where every row is a group or all are one."""
+    n_groups = len(np.unique(groups))
+    if n_groups in (1, len(y)):
+        return None
+    inner = GroupKFold(min(N_INNER_RIDGE, n_groups), shuffle=True, random_state=seed)
+    return list(inner.split(y, y, groups))
 
 
 def _choose_strength(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray, seed: int) -> float:
