@@ -1,6 +1,6 @@
 """What other tools, and later versions of boldstream, may count on: columns, types, manifest keys.
 
-The golden files are those of schema version 1. A change to them needs a new schema version.
+The golden files are those of all schema versions. A change to the newest needs a new schema version.
 """
 
 import json
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from boldstream.artifacts.cohort import QUARANTINE_SCHEMA, cohort_schema, cohort_tables, iter_timeseries, open_cohort
+from boldstream.artifacts.cohort import NOT_CARRIED, QUARANTINE_SCHEMA, cohort_schema, cohort_tables, iter_timeseries, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
 from boldstream.artifacts.shards import write_shard
@@ -37,7 +37,7 @@ def described(schema):
 
 
 def carried():
-    return pa.schema([f for f in cohort_schema({}) if f.name not in {"timeseries", "row_digest"}])
+    return pa.schema([f for f in cohort_schema({}) if f.name not in NOT_CARRIED])
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,20 @@ def test_manifest__of_a_released_version_is_read():
     assert found.parents[0].role == "cohort"
 
 
-@pytest.fixture
-def cohort(tmp_path):
-    """A cohort of two scans, published."""
+def schema_of(version):
+    """Return the cohort's schema of a released version."""
+    kinds = {"list<float>": pa.list_(pa.float32()), "list<string>": pa.list_(pa.string()), "double": pa.float64()}
+    golden = json.loads((GOLDEN / f"cohort_v{version}.json").read_text())
+    return pa.schema(
+        [pa.field(f["name"], kinds.get(f["type"]) or getattr(pa, f["type"])(), f["nullable"]) for f in golden]
+    )
+
+
+@pytest.fixture(params=[1, 2])
+def cohort(tmp_path, request):
+    """A cohort of two scans, published; of every released schema."""
     table, _ = cohort_tables(Warehouse.at(str(tmp_path)), "a")
-    schema = cohort_schema({"iq": pa.float64()})
+    schema = schema_of(1) if request.param == 1 else cohort_schema({"iq": pa.float64(), "diagnosis": pa.string()})
     rows = [
         {
             "scan_key": f"sub-{i}",

@@ -37,14 +37,44 @@ COVARIATE_FIELDS = [
 ]
 SERIES_FIELDS = [
     pa.field("t_r", pa.float64()),
+    pa.field("t_r_original", pa.float64()),
     pa.field("n_timepoints", pa.int32(), nullable=False),
+    pa.field("n_timepoints_original", pa.int32()),
     pa.field("n_rois", pa.int32(), nullable=False),
     pa.field("timeseries", pa.list_(pa.float32()), nullable=False),
     pa.field("bad_rois", pa.list_(pa.string()), nullable=False),
+    pa.field("censored", pa.list_(pa.int32())),
+    pa.field("notes", pa.list_(pa.string())),
     pa.field("source_uri", pa.string(), nullable=False),
     pa.field("source_sha256", pa.string(), nullable=False),
     pa.field("row_digest", pa.string(), nullable=False),
 ]
+QUALITY_MEASURES = (
+    "mean_fd",
+    "high_fd_share",
+    "censored_share",
+    "dvars",
+    "spike_share",
+    "tsnr",
+    "min_coverage",
+    "n_low_coverage",
+    "n_zero_rois",
+    "n_flat_rois",
+    "n_nonfinite_rois",
+    "bad_roi_share",
+    "fc_mean",
+    "fc_homotopic",
+)
+QUALITY_FIELDS = [
+    pa.field("qc_status", pa.string()),
+    pa.field("qc_reasons", pa.list_(pa.string())),
+    *(pa.field(f"qc_{name}", pa.float64()) for name in QUALITY_MEASURES),
+    pa.field("qc_content_sha256", pa.string()),
+    pa.field("qc_fc_sketch", pa.list_(pa.float32())),
+]
+NOT_CARRIED = frozenset({"timeseries", "row_digest", "censored", "qc_fc_sketch", "qc_content_sha256"})
+"""Columns that tables made of a cohort do not carry on: they are heavy, or only of use beside the time series."""
+
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("scan_key", pa.string(), nullable=False),
@@ -55,17 +85,20 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("source_sha256", pa.string()),
     ]
 )
-FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS)
+FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS + QUALITY_FIELDS)
 
 
 def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
     """Return the schema of a cohort: the fixed columns and the phenotype columns, by name.
 
     ``timeseries`` holds the (n_timepoints, n_rois) float32 array flattened row by row, a plain ``list<float>``
-    that every Parquet reader understands.
+    that every Parquet reader understands. ``t_r_original`` and ``n_timepoints_original`` are the source's, before
+    dummy scans were removed and the series was resampled; ``censored`` lists timepoints, after dummy scans and before
+    resampling, whose values are interpolated or left out (see ``notes``). Columns ``qc_…`` are measures and the decision
+    of quality control; cohorts of schema version 1 have none of these.
     """
     extra = [pa.field(name, kind) for name, kind in sorted(phenotypes.items())]
-    return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS)
+    return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS + QUALITY_FIELDS)
 
 
 def iter_timeseries(rows: pa.Table | pa.RecordBatch) -> Iterator[NDArray[np.float32]]:

@@ -15,7 +15,7 @@ import boldstream
 from boldstream.errors import ArtifactError
 from boldstream.refs import Ref
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Parent(pydantic.BaseModel):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import Cohort, open_cohort
+from boldstream.artifacts.cohort import NOT_CARRIED, Cohort, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema, embedding_tables, row_key
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
@@ -28,7 +28,6 @@ from boldstream.tracking import JobRun, job_run
 if TYPE_CHECKING:
     import ray.data
 
-NOT_CARRIED = frozenset({"timeseries", "row_digest"})
 
 logger = logging.getLogger(__name__)
 

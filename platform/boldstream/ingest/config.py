@@ -7,8 +7,13 @@ import pydantic
 
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
+from boldstream.parcellation.clean import CleaningSpec
+from boldstream.parcellation.qc_rules import QualityRules
 from boldstream.parcellation.timeseries import SUFFIXES, Orientation
 from boldstream.refs import ArtifactName
+
+
+CIFTI_SUFFIXES = (".ptseries.nii", ".dtseries.nii")
 
 
 class ColumnsConfig(Config):
@@ -69,48 +74,79 @@ class SourceConfig(Config):
     segmentation: str | None = None
     """Kind ``xcpd`` and ``cifti``: the ``seg-`` or ``atlas-`` label of the files (e.g. 4S456Parcels)."""
 
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind not in ("files", "cifti"):
+            for name in ("files", "mat_key"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"source.{name} is for source.kind files only, not {self.kind}")
+            return self
+        if self.files is None:
+            if self.kind == "files":
+                raise ValueError("source.files: give the template of the scans' paths, e.g. sub-{subject}.csv")
+            return self
+        suffixes = SUFFIXES if self.kind == "files" else CIFTI_SUFFIXES
+        if not self.files.endswith(suffixes):
+            raise ValueError(f"source.files: {self.files!r} must end in one of {', '.join(suffixes)}")
+        for field in re.findall(r"\{(.*?)\}", self.files):
+            if not field.isidentifier():
+                raise ValueError(
+                    f"source.files: {{{field}}} in {self.files!r} is no field; a field is {{subject}} or the like"
+                )
+        if self.files.endswith(".mat") and self.mat_key is None:
+            raise ValueError("source.mat_key: name the variable to read from the .mat files")
+        return self
+
 
 class IngestConfig(Config):
-    """Read parcellated scans and their participants table into a cohort."""
+    """Read what labs hold - images, other people's time series, tables of them - into a cohort."""
 
     output: ArtifactName
     """Name of the cohort."""
 
-    source: str
-    """Folder (path or URI) that holds the scans."""
-
-    files: str
-    """Template of a scan's path below `source`, e.g. ``sub-{subject}_ses-{session}_task-{task}.csv.gz``; the fields
-    subject, session, task and run become the scan's, a further field may be the `participants_key`."""
+    source: SourceConfig
+    """Where the scans are."""
 
     atlas: str
-    """Atlas the scans were parcellated with (e.g. cc200)."""
+    """Atlas of the cohort: the one to average volumes over, or the one that time series were made with (cc200,
+    schaefer400_17n, … or a name of your own with `roi_labels`)."""
 
     roi_labels: str | None = None
-    """File with the atlas's region names, in the order of the scans' columns; empty for the atlases that boldstream
-    knows by name."""
+    """File with the atlas's region names, in order; empty for atlases that boldstream knows by name, and for series
+    that name their regions themselves."""
+
+    atlas_file: str | None = None
+    """Label image (.nii.gz) or, for dense CIFTI series, .dlabel.nii to average over; empty: fetched by `atlas`."""
 
     participants: str | None = None
     """Table (.tsv or .csv) with one row a subject; empty: the cohort has no covariates."""
 
     participants_key: str = "participant_id"
-    """Column that joins the table to the scans. ``participant_id`` is matched with {subject} (with or without
-    ``sub-``), any other column with the template's field of the same name."""
+    """Column that joins the table to the scans. ``participant_id`` is matched with the subject (with or without
+    ``sub-``), any other column with the field of the same name that the files' names give."""
+
+    sessions: str | None = None
+    """Table with one row a session (columns participant_id and session_id), whose values go before the
+    participants'; ``{subject}`` in its path is filled in."""
 
     columns: ColumnsConfig = ColumnsConfig()
-    """Names of the known columns in the participants table; empty where there is none."""
+    """Names of the known columns in the tables; empty where there is none."""
 
     t_r: float | None = None
-    """Repetition time of all scans, in seconds, unless the table or `t_r_by_site` says otherwise."""
+    """Repetition time of all scans, in seconds, unless the table or `t_r_by_site` says otherwise; goes before what
+    the files say."""
 
     t_r_by_site: dict[str, float] = pydantic.Field(default={})
     """Repetition times of single sites, in seconds."""
 
-    orientation: Orientation = "timepoints_first"
-    """Whether a file's rows are timepoints or regions."""
+    target_t_r: float | None = None
+    """Resample all scans to this repetition time, in seconds; empty: keep theirs (models resample what they need)."""
 
-    mat_key: str | None = None
-    """Variable to read from .mat files."""
+    cleaning: CleaningSpec = CleaningSpec()
+    """Confounds, filters, scrubbing; nothing by default."""
+
+    quality: QualityRules = QualityRules()
+    """Which measures flag a scan or send it to quarantine."""
 
     min_timepoints: int = pydantic.Field(default=2, ge=2)
     """Shorter scans go to quarantine."""
@@ -121,32 +157,30 @@ class IngestConfig(Config):
     warehouse: str = "warehouse"
     """Where cohorts and tables live (path or URI)."""
 
+    qc_page: str | None = None
+    """File (path or URI) to write the quality page to as well; MLflow has it in any case."""
+
     shard_size: int = pydantic.Field(default=64, ge=1)
     """Scans in one Parquet file."""
 
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "shard_size", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "shard_size", "cluster"})
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.files.endswith(SUFFIXES):
-            raise ValueError(f"files: {self.files!r} must end in one of {', '.join(SUFFIXES)}")
-        for field in re.findall(r"\{(.*?)\}", self.files):
-            if not field.isidentifier():
-                raise ValueError(
-                    f"files: {{{field}}} in {self.files!r} is no field; a field is {{subject}} or the like"
-                )
         if self.participants_key in self.columns.model_dump().values():
             raise ValueError(f"participants_key: {self.participants_key!r} is one of the columns, not a key")
         join = "subject" if self.participants_key == "participant_id" else self.participants_key
-        if "{" + join + "}" not in self.files:
-            raise ValueError(f"files: {self.files!r} has no field {{{join}}}, which names the subject of a scan")
-        if self.files.endswith(".mat") and self.mat_key is None:
-            raise ValueError("mat_key: name the variable to read from the .mat files")
+        template = self.source.files
+        if template is not None and "{" + join + "}" not in template:
+            raise ValueError(
+                f"source.files: {template!r} has no field {{{join}}}, which names the subject of a scan"
+            )
         for where, t_r in {
             "t_r": self.t_r,
+            "target_t_r": self.target_t_r,
             **{f"t_r_by_site.{k}": v for k, v in self.t_r_by_site.items()},
         }.items():
             check_t_r(t_r, where)
