@@ -194,16 +194,16 @@ def _whole_labels(values: NDArray[Any], where: str) -> NDArray[np.int32]:
         raise AtlasError(f"{where}: holds {values.dtype}, not numbers")
     if not np.isfinite(values).all():
         raise AtlasError(f"{where}: {int((~np.isfinite(values)).sum())} voxels are NaN or infinite")
-    whole = np.rint(values)
+    whole = np.rint(values) if values.dtype.kind == "f" else values  # rint makes float16 of int8
     if (off := np.abs(values - whole) > ROUNDING).any():
         raise AtlasError(
             f"{where}: {int(off.sum())} voxels are no whole numbers, first {values[off][0]:g}: no image of labels, or "
             "one that was resampled with interpolation; resample with nearest neighbour"
         )
     if (whole < 0).any():
-        raise AtlasError(f"{where}: {int((whole < 0).sum())} voxels have negative labels, lowest {whole.min():g}")
-    if whole.size and whole.max() > np.iinfo(np.int32).max:
-        raise AtlasError(f"{where}: label {whole.max():g} is larger than int32 holds")
+        raise AtlasError(f"{where}: {int((whole < 0).sum())} voxels have negative labels, lowest {int(whole.min())}")
+    if whole.size and int(whole.max()) > np.iinfo(np.int32).max:
+        raise AtlasError(f"{where}: label {int(whole.max())} is larger than int32 holds")
     return np.ascontiguousarray(whole, dtype=np.int32)
 
 
