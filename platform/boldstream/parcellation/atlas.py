@@ -152,6 +152,26 @@ def read_atlas(path: str | Path, *, name: str | None = None) -> Atlas:
         If the file is missing or of another kind, or names are missing, empty or double, or indices jump.
     """
     path = Path(path)
+    lines = read_lines(path)
+    delimiter = DELIMITERS[path.suffix]
+    rows = [[line] for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
+    rows = [[cell.strip() for cell in row] or [""] for row in rows]
+    if rows and [cell.lower() for cell in rows[0]] in (["name"], ["index", "name"]):
+        rows = rows[1:]
+    try:
+        return Atlas(name=name or path.stem, roi_names=tuple(_names(rows, path)))
+    except AtlasError as error:
+        raise AtlasError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a file of region names, without empty ones at the end.
+
+    Raises
+    ------
+    AtlasError
+        If the file is of another kind than .txt, .csv and .tsv, or cannot be read.
+    """
     if path.suffix not in DELIMITERS:
         raise AtlasError(f"{path}: region names come in .txt, .csv or .tsv files, not {path.suffix!r}")
     try:
@@ -162,15 +182,7 @@ def read_atlas(path: str | Path, *, name: str | None = None) -> Atlas:
         raise AtlasError(f"{path}: is not UTF-8 text") from None
     while lines and not lines[-1].strip():
         lines.pop()
-    delimiter = DELIMITERS[path.suffix]
-    rows = [[line] for line in lines] if delimiter is None else list(csv.reader(lines, delimiter=delimiter))
-    rows = [[cell.strip() for cell in row] or [""] for row in rows]
-    if rows and [cell.lower() for cell in rows[0]] in (["name"], ["index", "name"]):
-        rows = rows[1:]
-    try:
-        return Atlas(name=name or path.stem, roi_names=tuple(_names(rows, path)))
-    except AtlasError as error:
-        raise AtlasError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    return lines
 
 
 def _names(rows: list[list[str]], path: Path) -> list[str]:
