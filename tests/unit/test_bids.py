@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldstream.parcellation.bids import parse_name
@@ -9,6 +9,7 @@ KEYS = ("ses", "task", "acq", "run", "space", "res", "den", "atlas", "seg", "sta
 EXTENSIONS = (".nii.gz", ".nii", ".ptseries.nii", ".dtseries.nii", ".tsv", ".json", ".tsv.gz", ".1D")
 
 
+@settings(deadline=None)
 @given(
     subject=LABEL,
     labels=st.dictionaries(st.sampled_from(KEYS), LABEL),
