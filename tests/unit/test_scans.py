@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boldstream.encoders.windows import resample, resampled_length
 from boldstream.errors import ScanError
+from boldstream.parcellation.timing import resample, resampled_length
 from boldstream.pretrain.scans import describe_file, hold_out
 from boldstream.pretrain.windows import read_series
 from small_training import pretrain_config, window_plan

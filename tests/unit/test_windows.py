@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boldstream.encoders.windows import WindowSpec, cut_windows, resample, to_model_input
+from boldstream.encoders.windows import WindowSpec, cut_windows, to_model_input
 from boldstream.errors import ConfigError, ScanError
 
 
@@ -71,49 +71,6 @@ def test_windows__of_another_shape_are_refused():
 def test_spec__refuses_zero(values):
     with pytest.raises(ConfigError, match="greater than 0"):
         WindowSpec.from_mapping(values, where="window")
-
-
-def wave(t_r, seconds, hertz):
-    t = np.arange(0, seconds, t_r)
-    return t, np.sin(2 * np.pi * hertz * t)[:, None]
-
-
-@pytest.mark.parametrize(("t_r", "target"), [(0.735, 2.0), (0.72, 0.735), (2.0, 0.72), (3.0, 2.0), (1.66, 2.205)])
-def test_resample__keeps_slow_waves(t_r, target):
-    _, series = wave(t_r, 400, 0.03)
-    out = resample(series, t_r, target)
-    t = np.arange(len(out)) * target
-    middle = (t > 40) & (t < 360)
-    assert abs(len(out) - 400 / target) <= 2
-    assert np.abs(out[middle, 0] - np.sin(2 * np.pi * 0.03 * t[middle])).max() < 0.02
-
-
-def test_resample__removes_what_the_target_cannot_hold():
-    _, series = wave(0.5, 400, 0.4)  # the Nyquist frequency of 2 s is 0.25 Hz
-    assert np.abs(resample(series, 0.5, 2.0)[20:-20]).max() < 0.02
-
-
-@given(offset=st.floats(-1e4, 1e4), slope=st.floats(-10, 10))
-def test_resample__keeps_offset_and_drift_to_the_ends(offset, slope):
-    t = np.arange(100) * 0.735
-    out = resample((offset + slope * t)[:, None], 0.735, 2.2)
-    expected = offset + slope * np.arange(len(out)) * 2.2
-    inside = np.arange(len(out)) * 2.2 <= t[-1]
-    np.testing.assert_allclose(out[inside, 0], expected[inside], atol=2e-3 * max(1, abs(offset), abs(slope)) ** 0.9)
-
-
-def test_resample__leaves_equal_repetition_times_alone():
-    series = scan(30)
-    np.testing.assert_array_equal(resample(series, 2.0, 2.001), series)
-
-
-def test_resample__refuses_nonsense():
-    with pytest.raises(ValueError, match="target_t_r must be a positive number"):
-        resample(scan(30), 2.0, 0.0)
-    with pytest.raises(ScanError, match=r"t_r_unknown: .*check the sidecar's unit"):
-        resample(scan(30), 1e-5, 2.0)
-    with pytest.raises(ScanError, match="too_short: 1 timepoint"):
-        resample(scan(1), 1.0, 2.0)
 
 
 def test_model_input__is_the_transpose():

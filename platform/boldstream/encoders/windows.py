@@ -3,24 +3,19 @@
 The transpose happens in `to_model_input` and nowhere else.
 """
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
-from scipy import signal
 
 from boldstream.config import Config
 from boldstream.errors import ScanError
+from boldstream.parcellation.timing import resample
 
 if TYPE_CHECKING:
     import torch
-
-SAME_T_R = 1e-3
-"""Repetition times that differ by less (relative) count as equal: headers round."""
 
 
 class WindowSpec(Config):
@@ -56,64 +51,6 @@ class Windows:
     starts: NDArray[np.int64]
     padded: bool
     n_timepoints: int
-
-
-def resample(timeseries: NDArray[np.floating], t_r: float | None, target_t_r: float) -> NDArray[np.float32]:
-    """Resample a scan to another repetition time, with an anti-aliasing filter.
-
-    Polyphase filtering; the line through the first and the last timepoint is set aside meanwhile, so a
-    region's offset and drift ring at neither end and a constant region stays constant. Repetition times
-    within 0.1 % of each other leave the values untouched.
-
-    Parameters
-    ----------
-    timeseries : array, shape (T, R)
-        One scan.
-    t_r, target_t_r : float
-        Repetition time it has (None: unknown) and the one wanted, in seconds.
-
-    Returns
-    -------
-    array, shape (ceil(T * t_r / target_t_r), R), float32
-
-    Raises
-    ------
-    ScanError
-        ``t_r_unknown`` if `t_r` is None or not a positive number.
-    """
-    ratio = _ratio(t_r, target_t_r)
-    if ratio == 1:
-        return np.asarray(timeseries, dtype=np.float32)
-    # float64, because a float32 filter would leave 1e-4 of the regions' (large) offsets behind
-    values = np.asarray(timeseries, dtype=np.float64)
-    if len(values) < 2:
-        raise ScanError("too_short", f"{len(values)} timepoint(s) cannot be resampled")
-    out = signal.resample_poly(values, ratio.numerator, ratio.denominator, axis=0, padtype="line")
-    return np.asarray(out, dtype=np.float32)
-
-
-def resampled_length(n_timepoints: int, t_r: float | None, target_t_r: float) -> int:
-    """Return how many timepoints `resample` makes of a scan.
-
-    Raises
-    ------
-    ScanError
-        ``t_r_unknown`` if `t_r` is None or not a positive number.
-    """
-    return math.ceil(n_timepoints * _ratio(t_r, target_t_r))
-
-
-def _ratio(t_r: float | None, target_t_r: float) -> Fraction:
-    """Return timepoints after resampling for one before; 1 for repetition times that count as equal."""
-    t_r = _check_t_r(t_r)
-    if not (math.isfinite(target_t_r) and target_t_r > 0):
-        raise ValueError(f"target_t_r must be a positive number of seconds, got {target_t_r!r}")
-    if abs(t_r - target_t_r) <= SAME_T_R * target_t_r:
-        return Fraction(1)
-    ratio = (Fraction(t_r) / Fraction(target_t_r)).limit_denominator(1000)
-    if ratio.numerator == 0:
-        raise ScanError("t_r_unknown", f"t_r {t_r} s cannot be resampled to {target_t_r} s; check the sidecar's unit")
-    return ratio
 
 
 def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: WindowSpec) -> Windows:
@@ -168,19 +105,6 @@ def to_model_input(windows: NDArray[np.floating]) -> "torch.Tensor":
     # a copy: Arrow's buffers are read-only, torch's are not
     turned = np.array(values.transpose(0, 2, 1), dtype=np.float32, order="C", copy=True)
     return torch.from_numpy(turned).unsqueeze(1)
-
-
-def _check_t_r(t_r: float | None) -> float:
-    if t_r is None or not (math.isfinite(t_r) and t_r > 0):
-        raise ScanError("t_r_unknown", _unknown_t_r(t_r))
-    return t_r
-
-
-def _unknown_t_r(t_r: float | None) -> str:
-    return (
-        f"repetition time is {t_r!r}, and target_t_r asks for resampling; "
-        "give t_r (seconds) at ingest or leave target_t_r out"
-    )
 
 
 def _too_short(n_original: int, n_timepoints: int, spec: WindowSpec) -> str:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from boldstream.artifacts.cohort import Cohort, iter_timeseries
 from boldstream.encoders.brainjepa.scaling import RoiRobustScaler, Scaler, WindowZscore
-from boldstream.encoders.windows import resampled_length
 from boldstream.errors import ScanError, TrainingError
+from boldstream.parcellation.timing import resampled_length
 from boldstream.pretrain.config import PretrainConfig
 from boldstream.pretrain.plan import WindowPlan
 from boldstream.pretrain.task import ScanSet

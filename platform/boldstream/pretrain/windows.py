@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boldstream.artifacts.cohort import iter_timeseries
 from boldstream.encoders.brainjepa.scaling import Scaler
-from boldstream.encoders.windows import resample
+from boldstream.parcellation.timing import resample
 from boldstream.pretrain.plan import ChunkPart, WindowPlan, window_key, window_starts
 from boldstream.storage import filesystem
 
