@@ -1,7 +1,6 @@
-"""What functional connectivity can be boiled down to for comparing scans: a short random projection; left-right pairs."""
+"""A scan's connectivity as 64 numbers, for comparing scans; the left-right pairs of an atlas, by its names."""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np

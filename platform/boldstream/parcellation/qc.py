@@ -1,4 +1,4 @@
-"""How good is a scan? Numbers of one parcellated scan that tell motion, spikes, missing regions and odd connectivity."""
+"""How good is a scan? Numbers of one parcellated scan: motion, spikes, missing regions, odd connectivity."""
 
 import hashlib
 from collections.abc import Sequence
