@@ -45,8 +45,7 @@ def ingest_config(root, **values):
     """Return the configuration that reads the study below `root`."""
     known = {
         "output": "study",
-        "source": str(root / "scans"),
-        "files": "sub-{subject}.csv",
+        "source": {"root": str(root / "scans"), "files": "sub-{subject}.csv"},
         "atlas": "toy",
         "roi_labels": str(root / "rois.txt"),
         "participants": str(root / "participants.tsv"),

@@ -92,17 +92,31 @@ def list_files(uri: str) -> list[pafs.FileInfo]:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a whole file.
+    """Read a whole file, as it is (.gz is not unpacked).
 
     Raises
     ------
     StorageError
         If it is not there or cannot be read.
     """
+    with open_stream(uri) as stream:
+        try:
+            return bytes(stream.read())
+        except OSError as error:
+            raise StorageError(f"{uri}: cannot be read: {error}") from None
+
+
+def open_stream(uri: str) -> pa.NativeFile:
+    """Open a file to be read from its start, as it is (.gz is not unpacked).
+
+    Raises
+    ------
+    StorageError
+        If it is not there or cannot be opened.
+    """
     fs, path = filesystem(uri)
     try:
-        with fs.open_input_stream(path) as stream:
-            return bytes(stream.read())
+        return fs.open_input_stream(path, compression=None)
     except FileNotFoundError:
         raise StorageError(f"{uri}: no such file") from None
     except OSError as error:

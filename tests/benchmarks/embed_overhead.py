@@ -31,6 +31,7 @@ from boldstream.encoders.interface import WindowEncoder, load_encoder
 from boldstream.encoders.windows import cut_windows
 from boldstream.gradients import GradientConfig, fit_gradient
 from boldstream.ingest import IngestConfig, ingest_cohort
+from boldstream.ingest.config import SourceConfig
 from boldstream.pretrain import PretrainConfig, pretrain
 from boldstream.registry import download_model, resolve_model
 from boldstream.storage import local_path
@@ -110,7 +111,7 @@ def make_cohort(source: Path, name: str, n_scans: int, warehouse: str) -> None:
     labels.write_text("\n".join(f"roi-{i}" for i in range(N_ROIS)))
     ingest_cohort(
         IngestConfig(
-            output=name, source=str(source), files="sub-{subject}.npy", atlas="bench", roi_labels=str(labels), t_r=2.0,
+            output=name, source=SourceConfig(root=str(source), files="sub-{subject}.npy"), atlas="bench", roi_labels=str(labels), t_r=2.0,
             warehouse=warehouse, cluster=CLUSTER,
         )
     )  # fmt: skip

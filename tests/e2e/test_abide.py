@@ -42,7 +42,7 @@ def test_abide__from_files_to_vectors_accounts_for_every_scan(tmp_path):
         IngestConfig,
         "ingest",
         warehouse,
-        source=str(source),
+        source={"kind": "abide", "root": str(source)},
         participants=str(source / "participants.tsv"),
         shard_size=8,
     )

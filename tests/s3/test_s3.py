@@ -82,7 +82,7 @@ def test_path__with_source_and_warehouse_on_s3(s3, tracking, tmp_path, monkeypat
     monkeypatch.setenv("BOLDSTREAM_CATALOG_URI", f"sqlite:///{tmp_path}/catalog.db")
     ingest = ingest_config(
         tmp_path,
-        source=f"{s3}/study one/scans",
+        source={"root": f"{s3}/study one/scans", "files": "sub-{subject}.csv"},
         participants=f"{s3}/study one/participants.tsv",
         warehouse=warehouse,
         cluster={"object_store_gb": 0.3},

@@ -3,7 +3,8 @@ import pytest
 
 from boldstream.errors import ConfigError, SourceError
 from boldstream.ingest import IngestConfig
-from boldstream.ingest.plan import plan_scans, template_pattern
+from boldstream.ingest.find import template_pattern
+from boldstream.ingest.plan import plan_scans
 
 NO_COLUMNS = {"site": None, "age": None, "sex": None, "mean_fd": None}
 
@@ -12,7 +13,7 @@ NO_COLUMNS = {"site": None, "age": None, "sex": None, "mean_fd": None}
 def source(tmp_path):
     """Return a function that writes empty scans and a table, and plans them."""
 
-    def plan(files, template, table=None, columns=None, suffix=".tsv", **values):
+    def plan(files, template, table=None, columns=None, suffix=".tsv", root=tmp_path / "scans", **values):
         for name in files:
             path = tmp_path / "scans" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,9 +21,10 @@ def source(tmp_path):
         if table is not None:
             (tmp_path / f"participants{suffix}").write_text(table)
             values["participants"] = str(tmp_path / f"participants{suffix}")
-        known = {"output": "a", "source": str(tmp_path / "scans"), "files": template, "atlas": "cc200"}
+        known = {"output": "a", "source": {"root": str(root), "files": template}, "atlas": "cc200"}
         config = IngestConfig.from_mapping(known | {"columns": NO_COLUMNS | (columns or {})} | values, where="run.yaml")
-        return plan_scans(config)
+        planned = plan_scans(config)
+        return planned.scans, planned.phenotypes
 
     return plan
 
@@ -203,7 +205,7 @@ def test_source__that_is_empty_or_missing(source, tmp_path):
         source([], "{subject}.csv")
     (tmp_path / "file.csv").touch()
     with pytest.raises(SourceError, match=r"file.csv: is a file; name the folder"):
-        source([], "{subject}.csv", source=str(tmp_path / "file.csv"))
+        source([], "{subject}.csv", root=tmp_path / "file.csv")
 
 
 @pytest.mark.parametrize(
@@ -212,24 +214,28 @@ def test_source__that_is_empty_or_missing(source, tmp_path):
         ({"t_r": 2000}, r"run.yaml: t_r: 2000 s is no repetition time \(milliseconds\?\); it is in seconds"),
         ({"t_r_by_site": {"NYU": 720}}, r"t_r_by_site.NYU: 720 s is no repetition time"),
         ({"t_r": 0}, "t_r: 0 s is no repetition time; it is in seconds"),
-        ({"files": "{subject}.nii.gz"}, r"files: '{subject}.nii.gz' must end in one of .1D, .csv"),
-        ({"files": "scan.csv"}, "files: 'scan.csv' has no field {subject}, which names the subject of a scan"),
-        ({"files": "{1}_{subject}.csv"}, r"files: \{1\} in '.*' is no field"),
-        ({"files": "{}_{subject}.csv"}, r"files: {} in '.*' is no field"),
+        ({"source": {"files": "{subject}.nii.gz"}}, r"source.files: '{subject}.nii.gz' must end in one of .1D, .csv"),
+        ({"source": {"files": "scan.csv"}}, "source.files: 'scan.csv' has no field {subject}, which names the subject of a scan"),
+        ({"source": {"files": "{1}_{subject}.csv"}}, r"files: \{1\} in '.*' is no field"),
+        ({"source": {"files": "{}_{subject}.csv"}}, r"files: {} in '.*' is no field"),
         ({"participants_key": "file_id"}, "files: .* has no field {file_id}"),
-        ({"files": "{subject}.mat"}, "mat_key: name the variable to read from the .mat files"),
+        ({"source": {"files": "{subject}.mat"}}, "mat_key: name the variable to read from the .mat files"),
         ({"columns": {"age": "x", "mean_fd": "x"}}, "columns: 'x' cannot be two columns at once$"),
-        ({"participants_key": "site", "files": "{site}.csv"}, "participants_key: 'site' is one of the columns, not a"),
+        ({"participants_key": "site", "source": {"files": "{site}.csv"}}, "participants_key: 'site' is one of the columns, not a"),
         ({"min_timepoints": 1}, "min_timepoints: Input should be greater than or equal to 2, got 1"),
         ({"max_bad_rois": 1.5}, "max_bad_rois: Input should be less than or equal to 1"),
+        ({"source": {"files": None}}, "source.files: give the template of the scans' paths, e.g. sub-{subject}.csv"),
+        ({"source": {"kind": "xcpd"}}, "source.files is for source.kind files only, not xcpd"),
+        ({"target_t_r": 720}, r"target_t_r: 720 s is no repetition time"),
         (
-            {"orientation": "sideways"},
-            "orientation: Input should be 'timepoints_first' or 'rois_first', got 'sideways'",
+            {"source": {"orientation": "sideways"}},
+            "source.orientation: Input should be 'timepoints_first' or 'rois_first', got 'sideways'",
         ),
     ],
 )
 def test_ingest_config__refuses(values, message):
-    known = {"output": "a", "source": "s", "files": "{subject}.csv", "atlas": "cc200"}
+    known = {"output": "a", "atlas": "cc200"}
+    values = values | {"source": {"root": "s", "files": "{subject}.csv"} | values.get("source", {})}
     with pytest.raises(ConfigError, match=message) as caught:
         IngestConfig.from_mapping(known | values, where="run.yaml")
     assert "\n" not in str(caught.value)

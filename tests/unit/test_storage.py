@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from boldstream.errors import StorageError
@@ -141,3 +143,9 @@ def test_sha256_of_folder__goes_by_names_and_contents(tmp_path):
     remove_files(str(tmp_path / "a"))
     remove_files(str(tmp_path / "a"))
     assert not (tmp_path / "a").exists()
+
+
+def test_read_bytes__leaves_packed_files_packed(tmp_path):
+    packed = gzip.compress(b"1,2\n")
+    (tmp_path / "scan.csv.gz").write_bytes(packed)
+    assert read_bytes(str(tmp_path / "scan.csv.gz")) == packed

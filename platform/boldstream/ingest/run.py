@@ -49,7 +49,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         begin_run(cohort, quarantine, schema, identity)
         done = cohort.values("scan_key") | quarantine.values("scan_key")
         todo = [plan for plan in plans if plan.scan_key not in done]
-        logger.info("ingest: %d scans in %s, %d to read", len(plans), config.source, len(todo))
+        logger.info("ingest: %d scans in %s, %d to read", len(plans), config.source.root, len(todo))
         if todo:
             task = IngestTask(config, atlas.roi_names, schema, cohort.uri, quarantine.uri)
             _read(todo, task, cohort, quarantine, run)

@@ -1,0 +1,123 @@
+"""Which regions a cohort has, in which order, and how the source's data come to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldstream.errors import AtlasError, ScanError, StorageError
+from boldstream.ingest.config import IngestConfig
+from boldstream.ingest.plan import ScanPlan
+from boldstream.parcellation.atlas import NUMBERED, Atlas
+from boldstream.parcellation.atlas_catalog import catalog_entry, load_label_volume, load_ordering, load_region_names
+from boldstream.parcellation.label_volume import LabelVolume
+from boldstream.parcellation.xcpd import read_xcpd
+from boldstream.storage import read_bytes
+
+if TYPE_CHECKING:
+    from boldstream.parcellation.cifti import CiftiLabels
+
+DLABEL = ".dlabel.nii"
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of a cohort and of its source.
+
+    Attributes
+    ----------
+    atlas : Atlas
+        The cohort's.
+    source : Atlas
+        Regions as the source's data have them.
+    order : array of int64, shape (n_rois,), or None
+        Column ``order[j]`` of the source is column ``j`` of the cohort; None: as they are.
+    volume : LabelVolume or None
+        Where volumes are averaged.
+    grayordinates : CiftiLabels or None
+        Where dense CIFTI series are averaged.
+    notes : tuple of str
+        What was done to the order, for the manifest.
+    """
+
+    atlas: Atlas
+    source: Atlas
+    order: NDArray[np.int64] | None = None
+    volume: LabelVolume | None = None
+    grayordinates: "CiftiLabels | None" = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str | None:
+        """What tells two images of the same regions apart; None where there is no image."""
+        image = self.volume or self.grayordinates
+        return image.digest if image else None
+
+
+def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
+    """Return the regions of a cohort, from its atlas or, where that is no file and no known name, from a scan.
+
+    Raises
+    ------
+    AtlasError
+        If the atlas is unknown, cannot be fetched, or does not fit the kind of source.
+    """
+    kind = config.source.kind
+    if kind == "fmriprep":
+        volume = load_label_volume(
+            config.atlas,
+            config.atlas_file,
+            config.atlas_labels,
+            order=config.atlas_order,
+            order_labels=config.atlas_order_labels,
+        )
+        return Regions(volume.atlas, volume.atlas, volume=volume, notes=volume.notes)
+    if kind == "cifti" and config.atlas_file:
+        from boldstream.parcellation.cifti import read_dlabel
+
+        if not config.atlas_file.endswith(DLABEL):
+            raise AtlasError(f"atlas_file: dense CIFTI series need a {DLABEL}, not {config.atlas_file}")
+        labels = read_dlabel(config.atlas_file, name=config.atlas)
+        return Regions(labels.atlas, labels.atlas, grayordinates=labels)
+    if config.atlas_file:
+        raise AtlasError(f"atlas_file: series of kind {kind!r} are averaged already; remove it")
+    return _ordered(_names(config, plans), config)
+
+
+def _names(config: IngestConfig, plans: Sequence[ScanPlan]) -> Atlas:
+    """Return the region names of series."""
+    by_name = catalog_entry(config.atlas) is not None or config.atlas in NUMBERED
+    if config.atlas_labels or by_name or config.source.kind not in ("xcpd", "cifti"):
+        return load_region_names(config.atlas, config.atlas_labels)
+    return Atlas(config.atlas, _names_of_first(plans))
+
+
+def _names_of_first(plans: Sequence[ScanPlan]) -> tuple[str, ...]:
+    """Return the regions that the first readable series names."""
+    problem = "there is no readable series"
+    for plan in plans:
+        if plan.problem:
+            continue
+        try:
+            data = read_bytes(plan.source_uri)
+            if plan.source_uri.endswith(".ptseries.nii"):
+                from boldstream.parcellation.cifti import read_ptseries
+
+                return read_ptseries(data).roi_names
+            return read_xcpd(data, None).roi_names
+        except (ScanError, StorageError) as error:
+            problem = f"{plan.source_uri}: {error}"
+    raise AtlasError(f"no region names are given (atlas_labels), and no series names them ({problem})")
+
+
+def _ordered(source: Atlas, config: IngestConfig) -> Regions:
+    """Return the regions of series, brought to the order that `atlas_order` tells."""
+    if not config.atlas_order:
+        return Regions(source, source)
+    entry = catalog_entry(config.atlas)
+    ordering = load_ordering(
+        source, config.atlas_order, config.atlas_order_labels, n_fixed=entry.n_before if entry else 0
+    )
+    return Regions(ordering.target, ordering.source, ordering.order, notes=(ordering.note,))
