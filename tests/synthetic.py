@@ -47,7 +47,7 @@ def ingest_config(root, **values):
         "output": "study",
         "source": {"root": str(root / "scans"), "files": "sub-{subject}.csv"},
         "atlas": "toy",
-        "roi_labels": str(root / "rois.txt"),
+        "atlas_labels": str(root / "rois.txt"),
         "participants": str(root / "participants.tsv"),
         "t_r": 2.0,
         "warehouse": str(root / "warehouse"),

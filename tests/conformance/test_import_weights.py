@@ -41,7 +41,7 @@ def files(tmp_path, narrow):
         "weights": str(tmp_path / "jepa-ep300.pth.tar"),
         "gradient": str(tmp_path / "g.csv"),
         "atlas": "tian_schaefer",
-        "roi_labels": str(tmp_path / "rois.txt"),
+        "atlas_labels": str(tmp_path / "rois.txt"),
         "licence": "CC-BY-4.0",
         "scaling": "zscore",
         "num_heads": 2,
@@ -156,7 +156,7 @@ def test_import__refuses_the_wrong_order(files):
     with pytest.raises(GradientError, match=r"g.csv: rows i and i\+25 correlate .* The subcortex is last"):
         import_weights(config(files, "x"))
     write_gradient(files["gradient"], gradient())
-    Path(files["roi_labels"]).write_text("\n".join(roi_names()[50:] + roi_names()[:50]))
+    Path(files["atlas_labels"]).write_text("\n".join(roi_names()[50:] + roi_names()[:50]))
     with pytest.raises(AtlasError, match="100 names stand in the wrong block"):
         import_weights(config(files, "x"))
 

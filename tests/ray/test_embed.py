@@ -158,7 +158,7 @@ def test_model_of_another_order__is_refused_by_name(config, study, tmp_path):
     turned = [*ROIS[:6], ROIS[7], ROIS[6]]
     (tmp_path / "rois.txt").write_text("\n".join(turned))
     warehouse = str(tmp_path / "turned")
-    cohort = ingest_cohort(ingest_config(study.root, roi_labels=str(tmp_path / "rois.txt"), warehouse=warehouse))
+    cohort = ingest_cohort(ingest_config(study.root, atlas_labels=str(tmp_path / "rois.txt"), warehouse=warehouse))
     with pytest.raises(
         AtlasError,
         match=r"cohort 'study@1' has atlas 'toy' \(8 regions\) but model 'models:/toy/1' expects 'toy' \(8\): "

@@ -162,7 +162,7 @@ def test_ingest__without_one_usable_scan_says_why(tmp_path):
 def test_ingest__of_an_unknown_atlas_leaves_nothing_behind(tmp_path):
     write_study(tmp_path, ["1"])
     with pytest.raises(AtlasError, match="atlas 'toy' is unknown"):
-        ingest_cohort(ingest_config(tmp_path, roi_labels=None))
+        ingest_cohort(ingest_config(tmp_path, atlas_labels=None))
     assert not (tmp_path / "warehouse").exists()
 
 

@@ -163,7 +163,7 @@ def test_pretrain__with_the_references_masks_is_another_model(study):
 def test_pretrain__refuses_a_gradient_of_another_order(study, tmp_path):
     turned = [ROIS[1], ROIS[0], *ROIS[2:]]
     (tmp_path / "rois.txt").write_text("\n".join(turned))
-    ingest_cohort(ingest_config(study.root, roi_labels=str(tmp_path / "rois.txt"), warehouse=str(tmp_path / "w")))
+    ingest_cohort(ingest_config(study.root, atlas_labels=str(tmp_path / "rois.txt"), warehouse=str(tmp_path / "w")))
     other = fit_gradient(gradient_config(study, "turned", warehouse=str(tmp_path / "w")))
     with pytest.raises(
         AtlasError,

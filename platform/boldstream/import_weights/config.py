@@ -27,7 +27,7 @@ class ImportWeightsConfig(Config):
     atlas: str
     """Name of the atlas, as it will stand in the model version."""
 
-    roi_labels: str
+    atlas_labels: str
     """File with the region names (.txt, .csv or .tsv), in the order of the gradient's lines."""
 
     licence: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)]

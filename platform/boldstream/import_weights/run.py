@@ -101,11 +101,11 @@ def import_weights(config: ImportWeightsConfig) -> ModelRef:
 
 def _read_material(config: ImportWeightsConfig) -> Material:
     """Read and check everything but the weights, of which only the digest is taken."""
-    atlas = read_atlas(config.roi_labels, name=config.atlas)
+    atlas = read_atlas(config.atlas_labels, name=config.atlas)
     gradient = read_gradient(config.gradient)
     if len(gradient) != atlas.n_rois:
         raise GradientError(
-            f"{config.gradient}: the gradient has {len(gradient)} lines, {config.roi_labels} has {atlas.n_rois} region "
+            f"{config.gradient}: the gradient has {len(gradient)} lines, {config.atlas_labels} has {atlas.n_rois} region "
             "names; both have a line a region, in the same order"
         )
     order = check_order(atlas, gradient, where=config.gradient)

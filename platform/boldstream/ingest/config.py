@@ -109,11 +109,18 @@ class IngestConfig(Config):
 
     atlas: str
     """Atlas of the cohort: the one to average volumes over, or the one that time series were made with (cc200,
-    schaefer400_17n, … or a name of your own with `roi_labels`)."""
+    schaefer400_17n, … or a name of your own with `atlas_labels`)."""
 
-    roi_labels: str | None = None
-    """File with the atlas's region names, in order; empty for atlases that boldstream knows by name, and for series
+    atlas_labels: str | None = None
+    """Table of the atlas's region names, in order; empty for atlases that boldstream knows by name, and for series
     that name their regions themselves."""
+
+    atlas_order: str | None = None
+    """For data in another order of regions than the cohort's (Schaefer in 7-network order): the permutation (.npy,
+    .txt), or the cortex in the wanted order (.nii.gz)."""
+
+    atlas_order_labels: str | None = None
+    """Table of the region names in the cohort's order, for `atlas_order`."""
 
     atlas_file: str | None = None
     """Label image (.nii.gz) or, for dense CIFTI series, .dlabel.nii to average over; empty: fetched by `atlas`."""
@@ -184,6 +191,11 @@ class IngestConfig(Config):
             **{f"t_r_by_site.{k}": v for k, v in self.t_r_by_site.items()},
         }.items():
             check_t_r(t_r, where)
+        if self.target_t_r is not None and self.cleaning.censored == "drop":
+            raise ValueError(
+                "target_t_r: a series with dropped timepoints cannot be resampled; cleaning.censored: interpolate "
+                "keeps them"
+            )
         return self
 
 

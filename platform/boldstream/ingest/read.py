@@ -15,7 +15,7 @@ from boldstream.ingest.plan import ScanPlan
 from boldstream.ingest.regions import Regions
 from boldstream.parcellation.confounds import ConfoundFiles
 from boldstream.parcellation.extract import extract_series
-from boldstream.parcellation.timeseries import check_header, read_timeseries
+from boldstream.parcellation.timeseries import check_regions, read_timeseries
 from boldstream.parcellation.timing import header_t_r, sidecar_t_r
 from boldstream.parcellation.ukb import read_ukb
 from boldstream.parcellation.xcpd import kept_timepoints, read_qc, read_xcpd
@@ -178,12 +178,7 @@ def read_scan(plan: ScanPlan, source: SourceConfig, regions: Regions) -> ReadSca
             files.read("series"), files.name("series"), orientation=source.orientation, mat_key=source.mat_key
         )
         found = ReadScan(table.values, table.column_names)
-    n_rois = found.values.shape[1]
-    if n_rois != regions.source.n_rois:
-        turned = found.values.shape[0] == regions.source.n_rois
-        hint = "; the file has the atlas's count in its rows: set source.orientation" if turned else ""
-        raise ScanError("wrong_roi_count", f"has {n_rois} regions, the atlas {regions.source.n_rois}{hint}")
-    check_header(found.names, regions.source.roi_names)
+    check_regions(found.values, found.names, regions.source.roi_names)
     values = found.values if regions.order is None else np.ascontiguousarray(found.values[:, regions.order])
     return replace(found, values=values, sha256=files.sha256)
 

@@ -40,7 +40,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
     OutputExistsError
         If the cohort exists and was made with other settings.
     """
-    atlas = load_atlas(config.atlas, config.roi_labels)
+    atlas = load_atlas(config.atlas, config.atlas_labels)
     plans, phenotypes = plan_scans(config)
     cohort, quarantine = cohort_tables(Warehouse.at(config.warehouse), config.output)
     schema = cohort_schema(phenotypes)

@@ -11,11 +11,12 @@ import pyarrow as pa
 from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.shards import shard_name, write_shard
 from boldstream.config import digest_json
-from boldstream.errors import ScanError, StorageError
+from boldstream.errors import ScanError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan, problem_of
-from boldstream.parcellation.timeseries import judge_series, read_timeseries
-from boldstream.storage import read_bytes
+from boldstream.ingest.prepare import prepare_scan
+from boldstream.ingest.read import read_scan
+from boldstream.ingest.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class IngestTask:
     Attributes
     ----------
     config : IngestConfig
-    roi_names : tuple of str
+    regions : Regions
     schema : pyarrow.Schema
         Of the cohort.
     cohort_uri, quarantine_uri : str
@@ -33,7 +34,7 @@ class IngestTask:
     """
 
     config: IngestConfig
-    roi_names: tuple[str, ...]
+    regions: Regions
     schema: pa.Schema
     cohort_uri: str
     quarantine_uri: str
@@ -48,27 +49,12 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     for plan in plans:
-        source_sha256 = None
         try:
             if problem := problem_of(plan):
                 raise problem
-            try:
-                data = read_bytes(plan.source_uri)
-            except StorageError as error:
-                raise ScanError("unreadable", str(error)) from None
-            source_sha256 = hashlib.sha256(data).hexdigest()
-            good.append(_cohort_row(plan, data, source_sha256, task))
+            good.append(cohort_row(plan, task))
         except ScanError as error:
-            bad.append(
-                {
-                    "scan_key": plan.scan_key,
-                    "room": "ingest",
-                    "reason": error.reason,
-                    "message": error.message,
-                    "source_uri": plan.source_uri,
-                    "source_sha256": source_sha256,
-                }
-            )
+            bad.append(quarantine_row(plan.scan_key, error, plan.source_uri))
     identity = task.config.config_hash()
     receipt: dict[str, Any] = {"shard": "", "quarantine": "", "rows": len(good), "quarantined": len(bad)}
     if good:
@@ -81,29 +67,36 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
     return receipt
 
 
-def _cohort_row(plan: ScanPlan, data: bytes, source_sha256: str, task: IngestTask) -> dict[str, Any]:
-    """Return the cohort row of one scan.
+def quarantine_row(scan_key: str, error: ScanError, source_uri: str) -> dict[str, Any]:
+    """Return the quarantine's row of a scan."""
+    return {
+        "scan_key": scan_key,
+        "room": "ingest",
+        "reason": error.reason,
+        "message": error.message,
+        "source_uri": source_uri,
+        "source_sha256": None,
+    }
+
+
+def cohort_row(plan: ScanPlan, task: IngestTask) -> dict[str, Any]:
+    """Return the cohort's row of one scan.
 
     Raises
     ------
     ScanError
         If the scan cannot be used.
     """
-    config = task.config
-    name = plan.source_uri.rpartition("/")[2]
-    series = read_timeseries(data, name, orientation=config.orientation, mat_key=config.mat_key)
-    bad_rois = judge_series(
-        series, task.roi_names, min_timepoints=config.min_timepoints, max_bad_rois=config.max_bad_rois
-    )
-    content = hashlib.sha256(series.values.tobytes()).hexdigest()
+    scan = read_scan(plan, task.config.source, task.regions)
+    prepared = prepare_scan(scan, plan.values, task.regions.atlas.roi_names, task.config)
+    columns = prepared.columns()
+    content = hashlib.sha256(prepared.values.tobytes()).hexdigest()
+    told = {name: columns[name] for name in ("t_r", "mean_fd", "bad_rois", "censored", "notes")}
     return {
         **plan.values,
+        **columns,
         "scan_key": plan.scan_key,
-        "n_timepoints": series.values.shape[0],
-        "n_rois": series.values.shape[1],
-        "timeseries": series.values.ravel(),
-        "bad_rois": list(bad_rois),
         "source_uri": plan.source_uri,
-        "source_sha256": source_sha256,
-        "row_digest": digest_json([content, plan.values, list(bad_rois)]),
+        "source_sha256": scan.sha256,
+        "row_digest": digest_json([content, plan.values, told]),
     }

@@ -173,7 +173,7 @@ def _is_number(text: str) -> bool:
 
 
 def judge_series(
-    series: ParcellatedSeries, roi_names: tuple[str, ...], *, min_timepoints: int, max_bad_rois: float
+    values: NDArray[np.float32], roi_names: tuple[str, ...], *, min_timepoints: int, max_bad_rois: float
 ) -> tuple[str, ...]:
     """Return the regions without signal of a usable scan.
 
@@ -181,7 +181,7 @@ def judge_series(
 
     Parameters
     ----------
-    series : ParcellatedSeries
+    values : array, shape (n_timepoints, n_rois), float32
     roi_names : tuple of str
         The atlas's regions in order.
     min_timepoints : int
@@ -192,16 +192,12 @@ def judge_series(
     Raises
     ------
     ScanError
-        ``wrong_roi_count``, ``roi_order``, ``too_short``, ``non_finite`` or ``bad_rois``, with the values.
+        ``too_short``, ``non_finite`` or ``bad_rois``, with the values.
     """
-    n_timepoints, n_rois = series.values.shape
-    if n_rois != len(roi_names):
-        hint = "; the file has the atlas's count in its rows: set orientation" if n_timepoints == len(roi_names) else ""
-        raise ScanError("wrong_roi_count", f"has {n_rois} regions, the atlas {len(roi_names)}{hint}")
-    _judge_header(series.column_names, roi_names)
+    n_timepoints, n_rois = values.shape
     if n_timepoints < min_timepoints:
         raise ScanError("too_short", f"has {n_timepoints} timepoints, fewer than min_timepoints={min_timepoints}")
-    finite = np.isfinite(series.values)
+    finite = np.isfinite(values)
     if not finite.all():
         where = np.argwhere(~finite)
         t, r = where[0]
@@ -209,7 +205,7 @@ def judge_series(
             "non_finite",
             f"{len(where)} of {finite.size} values are NaN or infinite, first at timepoint {t}, region {roi_names[r]}",
         )
-    bad = tuple(roi_names[i] for i in np.flatnonzero(np.ptp(series.values, axis=0) == 0))
+    bad = tuple(roi_names[i] for i in np.flatnonzero(np.ptp(values, axis=0) == 0))
     if len(bad) > max_bad_rois * n_rois:
         raise ScanError(
             "bad_rois",
@@ -218,8 +214,29 @@ def judge_series(
     return bad
 
 
-def _judge_header(names: tuple[str, ...] | None, roi_names: tuple[str, ...]) -> None:
-    """Refuse a file whose header names the atlas's regions in another order, or other regions of that kind."""
+def check_regions(
+    values: NDArray[np.float32], names: tuple[str, ...] | None, roi_names: tuple[str, ...]
+) -> None:
+    """Refuse a series of another number of regions, or one that names the atlas's in another order, or others of them.
+
+    Parameters
+    ----------
+    values : array, shape (n_timepoints, n_rois)
+    names : tuple of str or None
+        Regions as the file names them; names that have nothing to do with the atlas's are not judged.
+    roi_names : tuple of str
+        The atlas's regions in order.
+
+    Raises
+    ------
+    ScanError
+        ``wrong_roi_count`` or ``roi_order``, with the values.
+    """
+    n_timepoints, n_rois = values.shape
+    if n_rois != len(roi_names):
+        turned = n_timepoints == len(roi_names)
+        hint = "; the file has the atlas's count in its rows: set source.orientation" if turned else ""
+        raise ScanError("wrong_roi_count", f"has {n_rois} regions, the atlas {len(roi_names)}{hint}")
     if names is None or names == roi_names or not set(names) & set(roi_names):
         return
     if len(names) != len(roi_names):
