@@ -147,6 +147,13 @@ class VersionedTable:
         if shards:
             self.iceberg.add_files(list(shards))
 
+    def remove(self, column: str, values: Iterable[str]) -> None:
+        """Take rows out of the table in one transaction; versions that have them keep them."""
+        from pyiceberg.expressions import In
+
+        if gone := sorted(set(values)):
+            self.iceberg.delete(In(column, gone))
+
     def publish(
         self,
         *,

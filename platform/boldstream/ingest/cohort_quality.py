@@ -1,0 +1,128 @@
+"""Judge scans among the others of their cohort: outliers and copies."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
+from boldstream.artifacts.cohort import QUALITY_MEASURES, QUARANTINE_SCHEMA, cohort_schema, iter_timeseries
+from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.tables import VersionedTable
+from boldstream.errors import ScanError
+from boldstream.ingest.config import IngestConfig
+from boldstream.ingest.qc_material import QcMaterial
+from boldstream.ingest.shard import quarantine_row
+from boldstream.parcellation.qc_rules import Decision, QualityRules, judge
+
+READ = [
+    *("scan_key", "subject", "site", "age", "sex", "mean_fd", "t_r", "n_timepoints", "source_uri"),
+    *(field.name for field in cohort_schema({}) if field.name.startswith("qc_")),
+]
+
+
+@dataclass(frozen=True)
+class CohortQuality:
+    """What the scans of a cohort look like beside each other.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        A row a scan: identity, covariates, measures, ``outlier``, ``pc_1``, ``pc_2``, final ``qc_status`` and
+        ``qc_reasons``.
+    decisions : dict of Decision
+        By scan key.
+    note : str or None
+        Why there are no outlier scores.
+    """
+
+    rows: pd.DataFrame
+    decisions: dict[str, Decision]
+    note: str | None
+
+    @property
+    def set_aside(self) -> dict[str, Decision]:
+        """Scans that a rule over the cohort quarantines."""
+        return {key: found for key, found in self.decisions.items() if found.status == "quarantine"}
+
+    @property
+    def flags(self) -> dict[str, list[str]]:
+        """Reasons of the flagged scans, by key."""
+        return {
+            key: [reason.text for reason in found.reasons]
+            for key, found in self.decisions.items()
+            if found.status == "flag"
+        }
+
+
+def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
+    """Judge every scan of a table by all rules, those that need the other scans included."""
+    table = cohort.column(READ).sort_by("scan_key")
+    rows = table.drop_columns(["qc_fc_sketch"]).to_pandas()
+    found = outlier_scores(table["qc_fc_sketch"].to_pylist(), rows["site"].tolist())
+    keys = rows["scan_key"].tolist()
+    copied = copies(
+        find_duplicates(keys, table["qc_content_sha256"].to_pylist()),
+        dict(zip(keys, rows["subject"], strict=True)),
+    )
+    decisions = {}
+    for row, score in zip(table.to_pylist(), found.scores, strict=True):
+        measures = {name: row[f"qc_{name}"] for name in QUALITY_MEASURES}
+        outlier = None if np.isnan(score) else float(score)
+        decisions[row["scan_key"]] = judge(measures, rules, outlier=outlier, duplicate_of=copied.get(row["scan_key"]))
+    rows["outlier"] = found.scores
+    rows["pc_1"], rows["pc_2"] = found.coordinates.T
+    rows["qc_status"] = [decisions[key].status for key in keys]
+    rows["qc_reasons"] = [[reason.text for reason in decisions[key].reasons] for key in keys]
+    return CohortQuality(rows, decisions, found.note)
+
+
+def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, config: IngestConfig) -> None:
+    """Move scans that a rule over the cohort quarantines to the quarantine table.
+
+    They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in both,
+    and the same command takes them out.
+    """
+    there = quarantine.values("scan_key")
+    uris = dict(zip(quality.rows["scan_key"], quality.rows["source_uri"], strict=True))
+    moved = [
+        quarantine_row(key, ScanError("quality", decision.message), uris[key])
+        for key, decision in quality.set_aside.items()
+        if key not in there
+    ]
+    if moved:
+        name = shard_name([row["scan_key"] for row in moved], config.config_hash())
+        quarantine.append([write_shard(quarantine.uri, name, pa.Table.from_pylist(moved, QUARANTINE_SCHEMA))])
+    cohort.remove("scan_key", cohort.values("scan_key") & quarantine.values("scan_key"))
+
+
+def material_of(
+    quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, label: str, config: IngestConfig,
+    without_scan: list[str],
+) -> QcMaterial:  # fmt: skip
+    """Return what the quality page shows."""
+    set_aside = quarantine.column(["scan_key", "reason", "message"]).to_pandas()
+    unmatched = set_aside["reason"].isin(["no_participants_row", "no_sessions_row"])
+    kept = quality.rows[quality.rows["qc_status"] != "quarantine"]
+    return QcMaterial(
+        cohort=label,
+        rows=kept,
+        quarantine=set_aside,
+        unmatched_participants=without_scan,
+        unmatched_scans=sorted(set_aside.loc[unmatched, "scan_key"]),
+        carpet_of=partial(_series_of, cohort),
+        rules=config.quality,
+        outlier_note=quality.note,
+    )
+
+
+def _series_of(cohort: VersionedTable, scan_key: str) -> NDArray[np.floating] | None:
+    """Return the series of one scan, None if the table does not have it."""
+    from pyiceberg.expressions import EqualTo
+
+    fields = ("timeseries", "n_timepoints", "n_rois")
+    found = cohort.iceberg.scan(row_filter=EqualTo("scan_key", scan_key), selected_fields=fields).to_arrow()
+    return next(iter(iter_timeseries(found.combine_chunks())), None)
