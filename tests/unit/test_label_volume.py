@@ -12,6 +12,7 @@ from boldstream.errors import AtlasError
 from boldstream.parcellation.atlas import Atlas, numbered_atlas
 from boldstream.parcellation.label_table import read_label_table
 from boldstream.parcellation.label_volume import LabelVolume, read_label_volume
+from schaefer import bricks
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -20], [0, 0, 3, -30], [0, 0, 0, 1]])
 FEW = np.array([0, 1, 2, 2, 5, 0, 1, 1], dtype=np.int16).reshape(2, 2, 2)
@@ -30,13 +31,6 @@ def write(path, data, slope=None, affine=AFFINE):
 def table(path, text):
     path.write_text(text)
     return path
-
-
-def bricks(n, start=1):
-    """Return labels from `start`, 8 voxels each, in a volume with background on all sides."""
-    labels = np.zeros(8 * 8 * (n // 64 + 1), dtype=np.int32)
-    labels[:n] = np.arange(start, start + n)
-    return np.pad(np.kron(labels.reshape(8, 8, -1), np.ones((2, 2, 2), dtype=np.int32)), 1)
 
 
 def volume(data=FEW, names=("a", "b", "c"), labels=(1, 2, 5), affine=AFFINE, **more):

@@ -4,6 +4,7 @@ A permutation `order` has one entry for every region of the target: region ``ord
 of the target.
 """
 
+import io
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def read_permutation(path: str | Path, n_rois: int, *, n_fixed: int = 0) -> NDAr
     path = Path(path)
     try:
         if path.suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
+            found = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         elif path.suffix == ".txt":
             found = np.array(path.read_text(encoding="utf-8-sig").split(), dtype=np.int64)
         else:
