@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from boldstream.errors import AtlasError
-from boldstream.parcellation.atlas import numbered_atlas
+from boldstream.parcellation.atlas import NUMBERED, numbered_atlas
 from boldstream.parcellation.atlas_catalog import (
     FIXED,
     catalog_entry,
@@ -42,7 +42,7 @@ def offline(monkeypatch):
 
 
 def cached_aal(cache, version, folder, stem, indices):
-    folder = cache / f"aal_{version}" / folder
+    folder = cache / f"aal_{version}/{folder}"
     write(folder / f"{stem}.nii", renumbered(bricks(len(indices)), indices))
     entries = "".join(f"<label><index>{i}</index><name>Region_{i}</name></label>" for i in indices)
     (folder / f"{stem}.xml").write_text(f"<atlas><data>{entries}</data></atlas>")
@@ -86,8 +86,8 @@ def test_load_label_volume__brings_450_regions_from_7_to_17_networks(labs, more)
 
 def test_load_label_volume__matches_with_the_cortex_that_nilearn_has(labs, tmp_path):
     cached_schaefer(tmp_path / "cache", 400, 17)
-    path = tmp_path / "cache/schaefer_2018/Schaefer2018_400Parcels_17Networks_order_FSLMNI152_2mm.nii.gz"
-    write(path, np.maximum(bricks(450) - 50, 0))
+    name = "Schaefer2018_400Parcels_17Networks_order_FSLMNI152_2mm.nii.gz"
+    write(tmp_path / "cache/schaefer_2018" / name, np.maximum(bricks(450) - 50, 0))
     found = brainjepa(labs, cache=str(tmp_path / "cache"))
     assert found.atlas.roi_names == TIAN + names_17()
     assert found.digest == brainjepa(labs, order="order.npy", order_labels="cortex.csv").digest
@@ -183,10 +183,8 @@ def test_load_label_volume__takes_craddocks_volumes_from_nilearns_cache(tmp_path
     stack = np.zeros((*bricks(400).shape, 32), dtype=np.int16)
     stack[..., 19] = np.where(bricks(400) <= 200, bricks(400), 0)
     stack[..., 31] = np.where(bricks(400) % 50, bricks(400), 0)
-    path = tmp_path / "craddock_2012/tcorr05_2level_all.nii.gz"
-    write(path, stack)
-    found = load_label_volume("cc200", cache=str(tmp_path))
-    assert (found.atlas, found.labels) == (numbered_atlas("cc200"), tuple(range(1, 201)))
+    path = write(tmp_path / "craddock_2012/tcorr05_2level_all.nii.gz", stack)
+    assert load_label_volume("cc200", cache=str(tmp_path)).atlas == numbered_atlas("cc200")
     found = load_label_volume("cc400", cache=str(tmp_path))
     assert (found.n_rois, found.labels[49], found.atlas.roi_names[49]) == (392, 51, "CC400-051")
     write(path, stack[..., :20])
@@ -241,8 +239,8 @@ def test_load_label_volume__says_where_tians_atlas_is(name):
 
 @pytest.mark.parametrize(("name", "n"), [("tian_s1", 16), ("tian_s2", 32), ("tian_s3", 50), ("tian_s4", 54)])
 def test_load_label_volume__takes_tian_by_file(tmp_path, name, n):
-    path = write(tmp_path / "t.nii.gz", bricks(n))
-    labels = write_names(tmp_path / "t.txt", [f"r{i}-rh" for i in range(n)])
+    path, labels = tmp_path / "t.nii.gz", write_names(tmp_path / "t.txt", [f"r{i}-rh" for i in range(n)])
+    write(path, bricks(n))
     assert load_label_volume(name, path, labels).atlas.roi_names[-1] == f"r{n - 1}-rh"
     with pytest.raises(AtlasError, match=rf"has {n + 1} regions, atlas '{name}' has {n}"):
         load_label_volume(name, write(path, bricks(n + 1)))
@@ -269,8 +267,7 @@ def test_load_region_names__needs_no_volume(tmp_path):
     labels = write_names(tmp_path / "l.csv", names_17())
     assert load_region_names("schaefer400_17n", labels).roi_names == names_17()
     assert load_region_names("own", labels).name == "own"
-    assert load_region_names("cc200") == numbered_atlas("cc200")
-    assert load_region_names("aal2_94") == numbered_atlas("aal2_94")
+    assert [load_region_names(name) for name in NUMBERED] == [numbered_atlas(name) for name in NUMBERED]
     with pytest.raises(AtlasError, match=r"l.csv: names 400 regions, atlas 'tian_s3' has 50"):
         load_region_names("tian_s3", labels)
 
