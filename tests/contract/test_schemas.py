@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from boldstream.artifacts.cohort import NOT_CARRIED, QUARANTINE_SCHEMA, cohort_schema, cohort_tables, iter_timeseries, open_cohort
+from boldstream.artifacts.cohort import (
+    NOT_CARRIED,
+    QUARANTINE_SCHEMA,
+    cohort_schema,
+    cohort_tables,
+    iter_timeseries,
+    open_cohort,
+)
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
 from boldstream.artifacts.shards import write_shard

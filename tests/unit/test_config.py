@@ -73,7 +73,14 @@ def test_from_yaml__says_in_one_line_what_is_wrong(tmp_path, values, message):
     assert str(caught.value).startswith(str(path))
 
 
-IMPORT = {"output": "m", "weights": "w.pth", "gradient": "g.csv", "atlas": "a", "atlas_labels": "r.txt", "licence": "MIT"}
+IMPORT = {
+    "output": "m",
+    "weights": "w.pth",
+    "gradient": "g.csv",
+    "atlas": "a",
+    "atlas_labels": "r.txt",
+    "licence": "MIT",
+}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from boldstream.parcellation.qc_rules import QualityRules
 from boldstream.parcellation.timeseries import SUFFIXES, Orientation
 from boldstream.refs import ArtifactName
 
-
 CIFTI_SUFFIXES = (".ptseries.nii", ".dtseries.nii")
 
 
@@ -182,9 +181,7 @@ class IngestConfig(Config):
         join = "subject" if self.participants_key == "participant_id" else self.participants_key
         template = self.source.files
         if template is not None and "{" + join + "}" not in template:
-            raise ValueError(
-                f"source.files: {template!r} has no field {{{join}}}, which names the subject of a scan"
-            )
+            raise ValueError(f"source.files: {template!r} has no field {{{join}}}, which names the subject of a scan")
         for where, t_r in {
             "t_r": self.t_r,
             "target_t_r": self.target_t_r,

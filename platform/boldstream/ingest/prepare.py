@@ -99,9 +99,7 @@ def prepare_scan(
         assert t_r is not None  # resample has refused it
         notes += resampling_notes(t_r, config.target_t_r)
         t_r = config.target_t_r
-    bad_rois = judge_series(
-        values, roi_names, min_timepoints=config.min_timepoints, max_bad_rois=config.max_bad_rois
-    )
+    bad_rois = judge_series(values, roi_names, min_timepoints=config.min_timepoints, max_bad_rois=config.max_bad_rois)
     mean_fd = next((fd for fd in (known.get("mean_fd"), cleaned.mean_fd, scan.mean_fd) if fd is not None), None)
     quality = measure_scan(
         values,
@@ -142,9 +140,7 @@ def _clean(
     return cleaned, kept, len(scan.kept)
 
 
-def _blank_as_zero(
-    values: NDArray[np.float32], roi_names: tuple[str, ...]
-) -> tuple[NDArray[np.float32], list[str]]:
+def _blank_as_zero(values: NDArray[np.float32], roi_names: tuple[str, ...]) -> tuple[NDArray[np.float32], list[str]]:
     """Write regions that are NaN throughout (not covered, says XCP-D) as zeros, as images give them."""
     blank = np.isnan(values).all(axis=0)
     if not blank.any():

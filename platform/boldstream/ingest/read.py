@@ -16,7 +16,7 @@ from boldstream.ingest.regions import Regions
 from boldstream.parcellation.confounds import ConfoundFiles
 from boldstream.parcellation.extract import extract_series
 from boldstream.parcellation.timeseries import check_regions, read_timeseries
-from boldstream.parcellation.timing import header_t_r, sidecar_t_r
+from boldstream.parcellation.timing import sidecar_t_r
 from boldstream.parcellation.ukb import read_ukb
 from boldstream.parcellation.xcpd import kept_timepoints, read_qc, read_xcpd
 from boldstream.storage import open_stream, read_bytes

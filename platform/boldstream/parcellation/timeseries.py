@@ -214,9 +214,7 @@ def judge_series(
     return bad
 
 
-def check_regions(
-    values: NDArray[np.float32], names: tuple[str, ...] | None, roi_names: tuple[str, ...]
-) -> None:
+def check_regions(values: NDArray[np.float32], names: tuple[str, ...] | None, roi_names: tuple[str, ...]) -> None:
     """Refuse a series of another number of regions, or one that names the atlas's in another order, or others of them.
 
     Parameters
