@@ -111,7 +111,8 @@ def make_cohort(source: Path, name: str, n_scans: int, warehouse: str) -> None:
     labels.write_text("\n".join(f"roi-{i}" for i in range(N_ROIS)))
     ingest_cohort(
         IngestConfig(
-            output=name, source=SourceConfig(root=str(source), files="sub-{subject}.npy"), atlas="bench", atlas_labels=str(labels), t_r=2.0,
+            output=name, source=SourceConfig(root=str(source), files="sub-{subject}.npy"), t_r=2.0,
+            atlas="bench", atlas_labels=str(labels),
             warehouse=warehouse, cluster=CLUSTER,
         )
     )  # fmt: skip

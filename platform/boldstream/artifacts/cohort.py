@@ -94,8 +94,8 @@ def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
     ``timeseries`` holds the (n_timepoints, n_rois) float32 array flattened row by row, a plain ``list<float>``
     that every Parquet reader understands. ``t_r_original`` and ``n_timepoints_original`` are the source's, before
     dummy scans were removed and the series was resampled; ``censored`` lists timepoints, after dummy scans and before
-    resampling, whose values are interpolated or left out (see ``notes``). Columns ``qc_…`` are measures and the decision
-    of quality control; cohorts of schema version 1 have none of these.
+    resampling, whose values are interpolated or left out (see ``notes``). Columns ``qc_…`` are measures and the
+    decision of quality control; cohorts of schema version 1 have none of these.
     """
     extra = [pa.field(name, kind) for name, kind in sorted(phenotypes.items())]
     return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS + QUALITY_FIELDS)

@@ -105,8 +105,8 @@ def _read_material(config: ImportWeightsConfig) -> Material:
     gradient = read_gradient(config.gradient)
     if len(gradient) != atlas.n_rois:
         raise GradientError(
-            f"{config.gradient}: the gradient has {len(gradient)} lines, {config.atlas_labels} has {atlas.n_rois} region "
-            "names; both have a line a region, in the same order"
+            f"{config.gradient}: the gradient has {len(gradient)} lines, {config.atlas_labels} has {atlas.n_rois} "
+            "region names; both have a line a region, in the same order"
         )
     order = check_order(atlas, gradient, where=config.gradient)
     scaler = read_statistics(config.statistics, atlas.n_rois) if config.statistics else WindowZscore()

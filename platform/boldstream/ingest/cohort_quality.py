@@ -83,8 +83,8 @@ def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
 def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, config: IngestConfig) -> None:
     """Move scans that a rule over the cohort quarantines to the quarantine table.
 
-    They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in both,
-    and the same command takes them out.
+    They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in
+    both, and the same command takes them out.
     """
     there = quarantine.values("scan_key")
     uris = dict(zip(quality.rows["scan_key"], quality.rows["source_uri"], strict=True))
