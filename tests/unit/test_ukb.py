@@ -1,7 +1,10 @@
+import contextlib
 import gzip
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from boldstream.errors import ScanError
 from boldstream.parcellation.ukb import read_ukb
@@ -113,3 +116,13 @@ def test_read__of_what_is_no_pair_of_tables(lower, upper, message):
 
 def test_read__takes_tables_that_are_not_zipped():
     np.testing.assert_array_equal(read_ukb(gzip.decompress(LOWER), UPPER).values, VALUES)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_read__of_damaged_tables_raises_nothing_but_scan_errors(data):
+    damaged = bytearray(data.draw(st.sampled_from([LOWER, gzip.decompress(LOWER)])))
+    for at in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=4)):
+        damaged[at] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ScanError):
+        assert read_ukb(bytes(damaged), UPPER).values.shape == (T, 450)

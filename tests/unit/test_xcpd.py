@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +79,7 @@ def test_kept__looks_at_no_other_column():
             outliers([0], "fd"),
             r"^unreadable: outliers have no column 'framewise_displacement' \(columns: fd\)",
         ),
+        (tsv([[1, 2]]), b"framewise_displacement\n0\t1\n", "^unreadable: outliers: Length of header"),
         (tsv([[1, 2]]), b"", "^unreadable: outliers: No columns to parse"),
         (tsv([[1, 2]]), "größe\n".encode("latin-1"), "^unreadable: outliers: .*can't decode"),
         (tsv([[1, 2], [3, 4]], "0.5\t0.25"), None, "^unreadable: has no header with the regions' names"),
@@ -105,3 +108,17 @@ def test_qc__takes_numbers_only_and_the_older_name():
 def test_qc__of_what_is_no_row(data, message):
     with pytest.raises(ScanError, match=message):
         read_qc(data)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_read__of_damaged_tables_raises_nothing_but_scan_errors(data):
+    tables = [tsv([[1, 2.5], [3, "n/a"]]), outliers([0, 1]), b"sub\tmean_fd\nx\t0.5\n"]
+    damaged = [bytearray(table) for table in tables]
+    for table in damaged:
+        for at in data.draw(st.lists(st.integers(0, len(table) - 1), max_size=4)):
+            table[at] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(ScanError):
+        assert len(read_xcpd(bytes(damaged[0]), bytes(damaged[1])).kept) > 0
+    with contextlib.suppress(ScanError):
+        assert isinstance(read_qc(bytes(damaged[2])), dict)

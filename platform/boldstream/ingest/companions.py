@@ -2,28 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 from boldstream.parcellation.bids import BidsName, parse_name
 
-ROLES: dict[str, dict[str, Callable[[BidsName], bool]]] = {
-    "fmriprep": {
-        "confounds": lambda n: (
-            n.suffix in ("timeseries", "regressors") and n.extension == ".tsv" and n.entities.get("desc") == "confounds"
-        ),
-    },
+ROLES: dict[str, dict[str, tuple[tuple[str, ...], tuple[str | None, ...]]]] = {
+    "fmriprep": {"confounds": (("_timeseries.tsv", "_regressors.tsv"), ("confounds",))},
     "xcpd": {
-        "outliers": lambda n: n.suffix == "outliers" and n.extension == ".tsv",
-        "motion": lambda n: n.suffix == "motion" and n.extension == ".tsv" and "desc" not in n.entities,
-        "qc": lambda n: (
-            n.suffix == "qc" and n.extension in (".tsv", ".csv") and n.entities.get("desc", "linc") == "linc"
-        ),
-        "bold_sidecar": lambda n: (
-            n.suffix == "bold" and n.extension == ".json" and n.entities.get("desc") == "denoised"
-        ),
+        "outliers": (("_outliers.tsv",), (None,)),
+        "motion": (("_motion.tsv",), (None,)),
+        "qc": (("_qc.tsv", "_qc.csv"), ("linc", None)),
+        "bold_sidecar": (("_bold.json",), ("denoised",)),
     },
     "cifti": {},
 }
-"""What may lie beside a series, by kind of source."""
+"""What may lie beside a series, by kind of source: endings, and labels of ``desc-`` (None: without one)."""
 
 ENDINGS = (".tsv", ".csv", ".json")
 
@@ -41,17 +34,21 @@ class CompanionFiles:
 
     def __init__(self, kind: str, paths: Iterable[str]) -> None:
         self._roles = ROLES.get(kind, {})
-        self._by_scan: dict[tuple[str, tuple[tuple[str, str], ...]], list[BidsName]] = defaultdict(list)
-        self._sidecars: dict[tuple[str, str, str | None], list[BidsName]] = defaultdict(list)
         self._paths = {path for path in paths if path.endswith(ENDINGS)} if kind in ROLES else set()
-        for path in sorted(self._paths):
-            if (name := parse_name(path)) is None:
-                continue
-            for role, fits in self._roles.items():
-                if fits(name):
+        self._by_scan: dict[tuple[str, tuple[tuple[str, str], ...]], list[BidsName]] = defaultdict(list)
+        for role, (endings, descs) in self._roles.items():
+            for path in self._paths:
+                if path.endswith(endings) and (name := parse_name(path)) and name.entities.get("desc") in descs:
                     self._by_scan[role, name.scan()].append(name)
-            if name.extension == ".json":
-                self._sidecars[name.folder, name.suffix, name.entities.get("sub")].append(name)
+
+    @cached_property
+    def _sidecars(self) -> dict[tuple[str, str, str | None], list[BidsName]]:
+        """All .json by folder, suffix and subject; only needed where a series has none of its own name."""
+        sidecars = defaultdict(list)
+        for path in sorted(self._paths):
+            if path.endswith(".json") and (name := parse_name(path)):
+                sidecars[name.folder, name.suffix, name.entities.get("sub")].append(name)
+        return sidecars
 
     def of(self, series: BidsName) -> tuple[dict[str, str], tuple[str, str] | None]:
         """Return the paths of a series' companions by role, and a problem where nobody can tell which is its own."""
@@ -59,7 +56,7 @@ class CompanionFiles:
         for role in self._roles:
             found = _nearest(self._by_scan.get((role, series.scan()), []), series)
             if len(found) > 1:
-                names = " and ".join(name.path for name in found)
+                names = " and ".join(sorted(name.path for name in found))
                 problem = ("two_files_for_one_scan", f"{series.path} has two files of {role}: {names}; take one away")
             elif found:
                 files[role] = found[0].path

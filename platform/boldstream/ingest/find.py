@@ -166,16 +166,16 @@ def _of_xcpd(source: SourceConfig, paths: list[str], root: str) -> Iterator[_Hit
     tables: dict[Hashable, _Hit] = {}
     parcels: list[tuple[Hashable, _Hit]] = []
     for hit in _of_bids(paths, endings, _is_regional):
-        made = (hit.key, *(hit.fields.get(key) for key in ("space", "cohort", "resolution", "segmentation")))
+        made: Hashable = (hit.key, *map(hit.fields.get, ("space", "cohort", "resolution", "segmentation")))
         if hit.path.endswith(".tsv") and made not in tables:
             tables[made] = hit
         elif hit.path.endswith(".tsv"):
             yield hit
         else:
             parcels.append((made, hit))
-    for made, hit in parcels:
-        if made in tables:
-            tables[made].files.setdefault("ptseries", hit.path)
+    for twin, hit in parcels:
+        if twin in tables:
+            tables[twin].files.setdefault("ptseries", hit.path)
         else:
             yield hit
     yield from tables.values()

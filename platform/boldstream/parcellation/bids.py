@@ -6,6 +6,7 @@ from typing import NamedTuple
 NAME = re.compile(
     r"(?P<entities>[a-zA-Z0-9]+-[^_/]+(?:_[a-zA-Z0-9]+-[^_/]+)*)_(?P<suffix>[a-zA-Z0-9]+)(?P<extension>\.[^_/]+)"
 )
+PAIR = re.compile(r"([a-zA-Z0-9]+)-([^_]+)(?:_|$)")
 FOLDERS = re.compile(r"(?:^|/)(sub|ses)-([^_/]+)(?=/)")
 
 DERIVED = frozenset(
@@ -85,11 +86,11 @@ def parse_name(path: str) -> BidsName | None:
     match = NAME.fullmatch(path, path.rfind("/") + 1)
     if match is None:
         return None
-    pairs = [pair.split("-", 1) for pair in match["entities"].split("_")]
+    pairs = PAIR.findall(match["entities"])
     entities: dict[str, str] = dict(pairs)
     if len(entities) < len(pairs):
         return None
-    if "/" in path and ("sub" not in entities or "ses" not in entities):
+    if "sub" not in entities or ("ses" not in entities and "ses-" in path):
         for key, label in FOLDERS.findall(path):
             entities.setdefault(key, label)
     return BidsName(path, entities, match["suffix"], match["extension"])

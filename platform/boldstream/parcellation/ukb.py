@@ -68,7 +68,8 @@ def _read_part(data: bytes, part: str) -> tuple[NDArray[np.float64], tuple[str, 
     try:
         values, names = _read_rows(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
     except UNREADABLE as error:
-        raise ScanError("unreadable", f"{part}: {str(error).splitlines()[0]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ScanError("unreadable", f"{part}: {reason}") from None
     if len(values) != N_REGIONS[part]:
         raise ScanError("wrong_roi_count", f"the {part} has {len(values)} rows of regions, not {N_REGIONS[part]}")
     return values, names
@@ -82,7 +83,8 @@ def _read_rows(data: bytes) -> tuple[NDArray[np.float64], tuple[str, ...] | None
     frame = pd.read_csv(io.StringIO(text), header=None, skiprows=int(header))
     labels = None
     if (header and LABEL_COLUMN.fullmatch(first[0].strip())) or not any(_is_number(str(v)) for v in frame[0]):
-        labels = tuple(str(label).strip() for label in frame.pop(0))
+        labels = tuple(str(label).strip() for label in frame[0])
+        frame = frame.drop(columns=0)
     for at, column in enumerate(frame, start=1):
         if not pd.api.types.is_numeric_dtype(frame[column]) or pd.api.types.is_bool_dtype(frame[column]):
             wrong = next((str(value) for value in frame[column] if not _is_number(str(value))), "True")

@@ -1,6 +1,7 @@
 """Read what XCP-D writes: regional series, outliers, quality control."""
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +119,11 @@ def _read_table(data: bytes, what: str) -> pd.DataFrame:
     """Read a table with a header, of tabs if there are any, else of commas."""
     try:
         text = data.decode("utf-8-sig")
-        return pd.read_csv(io.StringIO(text), sep="\t" if "\t" in text or "," not in text else ",")
-    except UNREADABLE as error:
-        raise ScanError("unreadable", f"{what}: {str(error).splitlines()[0]}") from None
+        with warnings.catch_warnings():
+            # lines longer than the header would be shifted or cut
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            separator = "\t" if "\t" in text or "," not in text else ","
+            return pd.read_csv(io.StringIO(text), sep=separator, index_col=False)
+    except (*UNREADABLE, pd.errors.ParserWarning) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ScanError("unreadable", f"{what}: {reason}") from None
