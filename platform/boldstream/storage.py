@@ -70,8 +70,11 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         raise StorageError(f"{uri}: cannot be reached: {error}") from None
 
 
-def list_files(uri: str) -> list[pafs.FileInfo]:
-    """List all files below a folder, in one walk, sorted by path.
+def list_files(uri: str) -> list[str]:
+    """List all files below a folder, in one walk: paths relative to it, sorted.
+
+    Links are followed, every linked folder once; links to nowhere (as DataLad leaves for files it has not fetched) are
+    listed, so that they are missed when they are read.
 
     Raises
     ------
@@ -85,10 +88,31 @@ def list_files(uri: str) -> list[pafs.FileInfo]:
             raise StorageError(f"{uri}: no such folder")
         if info.type == pafs.FileType.File:
             raise StorageError(f"{uri}: is a file; name the folder that holds the scans")
+        if isinstance(fs, pafs.LocalFileSystem):
+            return sorted(_walk(path))
         found = fs.get_file_info(pafs.FileSelector(path, recursive=True))
     except OSError as error:
         raise StorageError(f"{uri}: cannot be listed: {error}") from None
-    return sorted((item for item in found if item.type == pafs.FileType.File), key=lambda item: item.path)
+    base = len(path.rstrip("/")) + 1
+    return sorted(item.path[base:] for item in found if item.type == pafs.FileType.File)
+
+
+def _walk(root: str) -> Iterator[str]:
+    """Yield the relative paths of all files below a local folder."""
+    seen = {os.path.realpath(root)}
+    base = len(root.rstrip("/")) + 1
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
+        for name in [name for name in folders if (Path(folder) / name).is_symlink()]:
+            real = os.path.realpath(Path(folder) / name)
+            if real in seen or real == os.path.realpath(folder) or root.startswith(f"{real}/"):
+                folders.remove(name)
+            seen.add(real)
+        for name in names:
+            yield f"{folder}/{name}"[base:]
 
 
 def read_bytes(uri: str) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from boldstream.ingest.config import SourceConfig
 from boldstream.ingest.find import find_scans
-from boldstream.storage import absolute_uri, filesystem, list_files
+from boldstream.storage import absolute_uri, list_files
 
 N_SUBJECTS, TARGET = 5000, 3.0
 MADE = "space-MNI152NLin6Asym_res-2_desc-preproc_bold"
@@ -39,7 +39,7 @@ def main() -> None:
         write_tree(Path(folder))
         for repeat in range(-1, repeats):
             cpu, started = time.process_time(), time.perf_counter()
-            paths = listed(folder)
+            paths = list_files(folder)
             between = time.perf_counter()
             scans = find_scans(SourceConfig(kind="fmriprep", root=folder), paths, absolute_uri(folder))
             ended, cpu = time.perf_counter(), time.process_time() - cpu
@@ -54,7 +54,7 @@ def main() -> None:
     median = {name: statistics.median(values) for name, values in times.items()}
     print(f"{N_SUBJECTS * len(FILES)} files of {N_SUBJECTS} subjects, local disk, median of {repeats}")
     for name, text in (
-        ("list", "list_files (pyarrow)"),
+        ("list", "list_files"),
         ("find", "find_scans"),
         ("ours", "both"),
         ("cpu", "both, CPU seconds"),
@@ -81,12 +81,6 @@ def write_tree(root: Path) -> None:
         folder.mkdir(parents=True)
         for name in FILES:
             (folder / f"sub-{i:05d}_task-rest_{name}").touch()
-
-
-def listed(folder: str) -> list[str]:
-    """Return all relative paths in one listing."""
-    base = filesystem(folder)[1]
-    return [info.path[len(base) + 1 :] for info in list_files(folder)]
 
 
 def walk(folder: str) -> int:

@@ -10,10 +10,21 @@ from boldstream.errors import ScanError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.find import FoundScan, find_scans
 from boldstream.ingest.participants import bare, read_participants, read_sessions
-from boldstream.storage import absolute_uri, filesystem, list_files
+from boldstream.storage import absolute_uri, list_files
 
 ENTITY = re.compile(r"[A-Za-z0-9]+(?:[-_.+][A-Za-z0-9]+)*")
 ENTITIES = {"subject": "sub", "session": "ses", "task": "task", "run": "run"}
+KEY_ENTITIES = {
+    "subject": "sub",
+    "session": "ses",
+    "task": "task",
+    "acquisition": "acq",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "array": "array",
+}
+"""What tells scans apart, in BIDS' order; ``array`` is UK Biobank's."""
 MAIN_ROLES = ("series", "bold", "cortex")
 
 
@@ -30,12 +41,15 @@ class ScanPlan:
         Entities, covariates and phenotypes.
     problem : tuple of (str, str) or None
         Reason and message of a scan that goes to quarantine unread.
+    space : str or None
+        Template space that its name tells.
     """
 
     scan_key: str
     files: dict[str, str]
     values: dict[str, Any]
     problem: tuple[str, str] | None = None
+    space: str | None = None
 
     @property
     def source_uri(self) -> str:
@@ -97,8 +111,9 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
         if problem is None and config.sessions and session not in sessions.rows:
             problem = ("no_sessions_row", f"subject {subject!r}, session {values['session']!r} is not in its sessions")
         values["t_r"] = _t_r_of(values, config)
-        _check_entities(values, scan)
-        plans.append(ScanPlan(scan_key_of(values), scan.files, values, problem))
+        entities = scan.fields | {name: values[name] for name in ENTITIES}
+        _check_entities(entities, scan)
+        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space")))
     _refuse_doubles(plans)
     without = sorted(participants.rows.keys() - {key for _, key in keyed})
     without += [" ".join(map(str, pair)) for pair in sorted(sessions.rows.keys() - seen_sessions)]
@@ -115,8 +130,7 @@ def _list_scans(config: IngestConfig) -> list[FoundScan]:
         raise SourceError(f"source: {error}") from None
     if not files:
         raise SourceError(f"source: {source.root} holds no files")
-    base = filesystem(source.root)[1].rstrip("/")
-    return find_scans(source, [info.path[len(base) :].lstrip("/") for info in files], absolute_uri(source.root))
+    return find_scans(source, files, absolute_uri(source.root))
 
 
 def _participant_key(scan: FoundScan, config: IngestConfig) -> str:
@@ -142,17 +156,18 @@ def _t_r_of(values: dict[str, Any], config: IngestConfig) -> float | None:
     return t_r if t_r is not None else config.t_r_by_site.get(values.get("site") or "", config.t_r)
 
 
-def _check_entities(values: dict[str, Any], scan: FoundScan) -> None:
+def _check_entities(entities: dict[str, Any], scan: FoundScan) -> None:
     """Refuse labels that could not stand in a scan key."""
-    for name in ENTITIES:
-        if values[name] is not None and not ENTITY.fullmatch(values[name]):
+    for name in KEY_ENTITIES:
+        label = entities.get(name)
+        if label is not None and not ENTITY.fullmatch(label):
             uri = next(iter(scan.files.values()))
-            raise SourceError(f"{uri}: {name} {values[name]!r} is no BIDS label (letters, digits, single - _ . +)")
+            raise SourceError(f"{uri}: {name} {label!r} is no BIDS label (letters, digits, single - _ . +)")
 
 
-def scan_key_of(values: dict[str, Any]) -> str:
+def scan_key_of(entities: dict[str, Any]) -> str:
     """Return the BIDS-like key of a scan, e.g. ``sub-01_ses-2_task-rest_run-1``."""
-    return "_".join(f"{short}-{values[name]}" for name, short in ENTITIES.items() if values.get(name))
+    return "_".join(f"{short}-{entities[name]}" for name, short in KEY_ENTITIES.items() if entities.get(name))
 
 
 def _refuse_doubles(plans: list[ScanPlan]) -> None:

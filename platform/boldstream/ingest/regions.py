@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from boldstream.parcellation.cifti import CiftiLabels
 
 DLABEL = ".dlabel.nii"
+MNI = "MNI152"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,8 @@ def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
             order=config.atlas_order,
             order_labels=config.atlas_order_labels,
         )
-        return Regions(volume.atlas, volume.atlas, volume=volume, notes=volume.notes)
+        notes = (*volume.notes, *_notes_on_space(volume, plans))
+        return Regions(volume.atlas, volume.atlas, volume=volume, notes=notes)
     if kind == "cifti" and config.atlas_file:
         from boldstream.parcellation.cifti import read_dlabel
 
@@ -84,6 +86,22 @@ def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
     if config.atlas_file:
         raise AtlasError(f"atlas_file: series of kind {kind!r} are averaged already; remove it")
     return _ordered(_names(config, plans), config)
+
+
+def _notes_on_space(volume: LabelVolume, plans: Sequence[ScanPlan]) -> list[str]:
+    """Compare the template spaces of the scans with the atlas's, where both are known.
+
+    The versions of MNI152 differ by a few millimetres: that is noted. Anything else is refused.
+    """
+    spaces = sorted({plan.space for plan in plans if plan.space} - {volume.space})
+    if volume.space is None or not spaces:
+        return []
+    if foreign := [space for space in spaces if not (space.startswith(MNI) and volume.space.startswith(MNI))]:
+        raise AtlasError(
+            f"atlas {volume.atlas.name!r} is in space {volume.space}, scans are in {', '.join(foreign)}; choose scans by "
+            "source.space, or give the atlas in their space: atlas_file"
+        )
+    return [f"the atlas is in space {volume.space}, scans are in {', '.join(spaces)}"]
 
 
 def _names(config: IngestConfig, plans: Sequence[ScanPlan]) -> Atlas:
