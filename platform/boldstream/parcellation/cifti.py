@@ -226,7 +226,7 @@ def _match(models: BrainModelAxis, labels: CiftiLabels) -> NDArray[np.int64]:
         if n_vertices != theirs.n_vertices:
             kinds = [f"{n} vertices" if n else "voxels" for n in (n_vertices, theirs.n_vertices)]
             raise ScanError("other_space", f"{structure} has {kinds[0]}, {labels.atlas.name} {kinds[1]} there")
-        if n_vertices is None and not np.allclose(models.affine, labels.affine):
+        if n_vertices is None and labels.affine is not None and not np.allclose(models.affine, labels.affine):
             grids = [affine[:3].round(2).tolist() for affine in (models.affine, labels.affine)]
             raise ScanError("other_space", f"its voxels lie by {grids[0]}, those of {labels.atlas.name} by {grids[1]}")
         wanted, known = _numbers(places), _numbers(theirs.places)

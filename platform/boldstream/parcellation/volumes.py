@@ -237,7 +237,7 @@ def read_volumes(source: Unpacked, header: ImageHeader, *, n_at_once: int) -> It
     n_bytes = header.n_voxels * header.dtype.itemsize
     n_block = max(1, min(n_at_once, BLOCK_BYTES // n_bytes, header.n_timepoints))
     buffer = np.empty((n_block, header.n_voxels), dtype=header.dtype)
-    view = memoryview(buffer.view(np.uint8).reshape(-1))
+    view = buffer.view(np.uint8).reshape(-1).data
     for t in range(0, header.n_timepoints, n_block):
         n = min(n_block, header.n_timepoints - t)
         n_read = source.fill(view[: n * n_bytes])
