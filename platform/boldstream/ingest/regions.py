@@ -98,8 +98,8 @@ def _notes_on_space(volume: LabelVolume, plans: Sequence[ScanPlan]) -> list[str]
         return []
     if foreign := [space for space in spaces if not (space.startswith(MNI) and volume.space.startswith(MNI))]:
         raise AtlasError(
-            f"atlas {volume.atlas.name!r} is in space {volume.space}, scans are in {', '.join(foreign)}; choose scans by "
-            "source.space, or give the atlas in their space: atlas_file"
+            f"atlas {volume.atlas.name!r} is in space {volume.space}, scans are in {', '.join(foreign)}; choose "
+            "scans by source.space, or give the atlas in their space: atlas_file"
         )
     return [f"the atlas is in space {volume.space}, scans are in {', '.join(spaces)}"]
 

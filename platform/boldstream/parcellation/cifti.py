@@ -1,5 +1,6 @@
 """Series from CIFTI-2 files: parcels as they are, grayordinates averaged over an atlas's labels."""
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,14 @@ class CiftiLabels:
     labels: tuple[int, ...]
     structures: dict[str, LabelledStructure]
     affine: NDArray[np.float64] | None
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of where every region is."""
+        found = hashlib.sha256(np.asarray(self.labels, dtype=np.int64).tobytes())
+        for name, structure in sorted(self.structures.items()):
+            found.update(name.encode() + structure.places.tobytes() + structure.rois.tobytes())
+        return found.hexdigest()
 
 
 def read_ptseries(data: bytes) -> CiftiSeries:

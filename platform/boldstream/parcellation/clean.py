@@ -1,6 +1,6 @@
 """Clean the series of one scan: dummy scans, filters, confounds, censored timepoints."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -142,6 +142,10 @@ class CleanedSeries:
     def censored(self) -> NDArray[np.int64]:
         """Return the censored timepoints, counted from the first after the dummy scans."""
         return np.flatnonzero(~self.kept)
+
+    def with_values(self, values: NDArray[np.float32], kept: NDArray[np.bool_]) -> "CleanedSeries":
+        """Return the same scan with other values, of other kept timepoints."""
+        return replace(self, values=values, kept=kept)
 
     @property
     def censored_share(self) -> float:
