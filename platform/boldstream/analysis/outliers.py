@@ -27,8 +27,8 @@ class Outliers:
     Attributes
     ----------
     scores : array, shape (n_scans,)
-        In SDs, from 0 (the nearer half): in a normal cohort a share of about ``norm.sf(score)`` of the scans is
-        further away. NaN for scans without a sketch, and for all where there are too few.
+        In SDs: in a normal cohort a share of about ``norm.sf(score)`` of the scans is further away; 0 is the middle,
+        negative is near. NaN for scans without a sketch, and for all where there are too few.
     p_values : array, shape (n_scans,)
         That share.
     coordinates : array, shape (n_scans, 2)
@@ -98,8 +98,7 @@ def outlier_scores(
     inside = scaled @ axes.T
     outside = np.linalg.norm(scaled - inside @ axes, axis=1)
     z = _of_estimated_scale(np.maximum(_mahalanobis_score(inside, seed), _length_score(outside)), n)
-    one_of_two = np.minimum(stats.norm.logsf(z) + np.log(2), np.log(0.5))
-    scores[known] = -special.ndtri_exp(one_of_two)
+    scores[known] = _larger_of_two(z)
     return Outliers(scores, stats.norm.sf(scores), coordinates)
 
 
@@ -194,7 +193,14 @@ def _mahalanobis_score(inside: NDArray[np.float64], seed: int) -> NDArray[np.flo
 def _of_estimated_scale(z: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Return the normal scores of what is Student's t, its scale being estimated from n scans (Wallace 1959)."""
     df = MAD_EFFICIENCY * n
-    return np.where(z > 0, np.sqrt(df * np.log1p(np.square(np.maximum(z, 0)) / df)) * (8 * df + 1) / (8 * df + 3), 0.0)
+    return np.sign(z) * np.sqrt(df * np.log1p(np.square(z) / df)) * (8 * df + 1) / (8 * df + 3)
+
+
+def _larger_of_two(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the normal scores of what is the larger of two, by its logarithm where 1 - p would round to 1."""
+    near = -special.ndtri(1 - np.square(special.ndtr(np.minimum(z, 3))))
+    far = -special.ndtri_exp(np.log(2) + stats.norm.logsf(np.maximum(z, 3)))
+    return np.asarray(np.where(z < 3, near, far))
 
 
 def _length_score(outside: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.patheffects
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def draw_histograms(rows: pd.DataFrame, measures: Mapping[str, Measure], limits:
         _mark_limits(ax, limits.get(name), named=True)
         ax.set_title(measure.title)
         missing = int((~known).sum())
-        ax.set_xlabel((measure.unit or "") + (f"   ({missing} scans without)" if missing else ""))
+        ax.set_xlabel((measure.unit or "") + (f"   ({missing} scans without)" if missing else ""), fontsize=8)
         ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, prune=None))
         ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
         ax.spines[["top", "right"]].set_visible(False)
@@ -179,7 +180,12 @@ def draw_map(rows: pd.DataFrame, limit: float) -> bytes:
     for row in far.head(MOST_LABELS).itertuples():
         away: Any = (8, 5)
         ax.annotate(
-            f"{row.scan_key}  {row.outlier:.1f}", (row.pc_1, row.pc_2), away, textcoords="offset points", fontsize=7.5
+            f"{row.scan_key}  {row.outlier:.1f}",
+            (row.pc_1, row.pc_2),
+            away,
+            textcoords="offset points",
+            fontsize=7.5,
+            path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground="white")],
         )
     ax.set_xlabel("component 1 (robust SDs)")
     ax.set_ylabel("component 2")
@@ -222,7 +228,10 @@ def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:
         motion.spines[["top", "left"]].set_visible(False)
     trace.tick_params(labelbottom=False, length=0)
     trace.spines[["top", "right", "bottom"]].set_visible(False)
-    trace.set_title(f"{scan.scan_key}" + (f"\n{_wrapped(scan.remark, 78)}" if scan.remark else ""), fontsize=8)
+    trace.set_title(scan.scan_key, pad=15 if scan.remark else 6)
+    remark = trace.annotate(_wrapped(scan.remark, 72), (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8)
+    remark.set_color(MUTED)
+    remark.set_in_layout(False)
 
 
 def _mark_limits(ax: Axes, limit: Limit | None, *, named: bool = False) -> None:
