@@ -12,6 +12,9 @@ FEWEST = 20
 
 MOST_COMPONENTS = 8
 SCANS_A_COMPONENT = 20
+FLAT = 1e-10
+"""A component with less than this part of the largest one's spread is rounding."""
+
 MAD_OF_NORMAL = 1.4826
 MAD_EFFICIENCY = 0.37
 """A median absolute deviation of n normal values is as uncertain as the SD of 0.37 n."""
@@ -176,14 +179,16 @@ def _spherical_components(x: NDArray[np.float64], n_components: int) -> NDArray[
     length = np.linalg.norm(x, axis=1, keepdims=True)
     directions = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     _, singular, axes = np.linalg.svd(directions, full_matrices=False)
-    rank = int((singular > 1e-6 * singular[0]).sum())
-    return np.asarray(axes[: max(1, min(n_components, rank))])
+    return np.asarray(axes[singular > FLAT * singular[0]][:n_components])
 
 
 def _mahalanobis_score(inside: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Return normal scores of robust Mahalanobis distances."""
     from sklearn.covariance import MinCovDet
 
+    # a direction in which nothing varies has no covariance: the centre may lie off the plane that all scans are in
+    _, singular, axes = np.linalg.svd(inside - inside.mean(axis=0), full_matrices=False)
+    inside = inside @ axes[singular > FLAT * singular[0]].T
     k = inside.shape[1]
     squared = MinCovDet(random_state=seed).fit(inside).mahalanobis(inside)
     squared = squared * (stats.chi2.ppf(0.5, k) / np.median(squared))

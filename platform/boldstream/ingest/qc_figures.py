@@ -107,7 +107,7 @@ def draw_sites(
     rows: pd.DataFrame, sites: Sequence[str], measures: Mapping[str, Measure], limits: Mapping[str, Limit]
 ) -> bytes:
     """Draw a few measures site by site: median, quartiles, 5th to 95th percentile, and the scans."""
-    figure = Figure(figsize=(10, 1.0 + 0.3 * len(sites)), layout="constrained")
+    figure = Figure(figsize=(10, 1.7 + 0.28 * len(sites)), layout="constrained")
     axes = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     jitter = np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
     position = rows["site"].map({site: i for i, site in enumerate(sites)}).to_numpy(dtype=np.float64)
@@ -218,8 +218,9 @@ def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:
     signal = z[:, varies].mean(axis=1) if varies.any() else np.zeros(n_timepoints)
     trace.plot(times, signal, color=INK, linewidth=0.9)
     spikes = times[1:][find_spikes(x[:, varies])] if n_timepoints >= 4 and varies.any() else np.empty(0)
-    top = trace.get_ylim()[1]
-    trace.plot(spikes, np.full(len(spikes), top), "v", color=STATUS_COLOURS["flag"], markersize=4, clip_on=False)
+    if len(spikes):  # an empty line that is not clipped claims the whole figure in the layout
+        top = np.full(len(spikes), trace.get_ylim()[1])
+        trace.plot(spikes, top, "v", color=STATUS_COLOURS["flag"], markersize=4, clip_on=False)
     if scan.fd is not None and len(scan.fd) == n_timepoints:
         motion = trace.twinx()
         motion.fill_between(times, np.nan_to_num(scan.fd), color=STATUS_COLOURS["quarantine"], alpha=0.4, linewidth=0)
@@ -229,6 +230,8 @@ def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:
     trace.tick_params(labelbottom=False, length=0)
     trace.spines[["top", "right", "bottom"]].set_visible(False)
     trace.set_title(scan.scan_key, pad=15 if scan.remark else 6)
+    if not scan.remark:
+        return
     remark = trace.annotate(_wrapped(scan.remark, 72), (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8)
     remark.set_color(MUTED)
     remark.set_in_layout(False)
