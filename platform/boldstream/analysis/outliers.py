@@ -12,6 +12,9 @@ FEWEST = 20
 
 MOST_COMPONENTS = 8
 SCANS_A_COMPONENT = 20
+FLAT = 1e-10
+"""A component with less than this part of the largest one's spread is rounding."""
+
 MAD_OF_NORMAL = 1.4826
 MAD_EFFICIENCY = 0.37
 """A median absolute deviation of n normal values is as uncertain as the SD of 0.37 n."""
@@ -27,8 +30,8 @@ class Outliers:
     Attributes
     ----------
     scores : array, shape (n_scans,)
-        In SDs, from 0 (the nearer half): in a normal cohort a share of about ``norm.sf(score)`` of the scans is
-        further away. NaN for scans without a sketch, and for all where there are too few.
+        In SDs: in a normal cohort a share of about ``norm.sf(score)`` of the scans is further away; 0 is the middle,
+        negative is near. NaN for scans without a sketch, and for all where there are too few.
     p_values : array, shape (n_scans,)
         That share.
     coordinates : array, shape (n_scans, 2)
@@ -98,8 +101,7 @@ def outlier_scores(
     inside = scaled @ axes.T
     outside = np.linalg.norm(scaled - inside @ axes, axis=1)
     z = _of_estimated_scale(np.maximum(_mahalanobis_score(inside, seed), _length_score(outside)), n)
-    one_of_two = np.minimum(stats.norm.logsf(z) + np.log(2), np.log(0.5))
-    scores[known] = -special.ndtri_exp(one_of_two)
+    scores[known] = _larger_of_two(z)
     return Outliers(scores, stats.norm.sf(scores), coordinates)
 
 
@@ -177,14 +179,16 @@ def _spherical_components(x: NDArray[np.float64], n_components: int) -> NDArray[
     length = np.linalg.norm(x, axis=1, keepdims=True)
     directions = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
     _, singular, axes = np.linalg.svd(directions, full_matrices=False)
-    rank = int((singular > 1e-6 * singular[0]).sum())
-    return np.asarray(axes[: max(1, min(n_components, rank))])
+    return np.asarray(axes[singular > FLAT * singular[0]][:n_components])
 
 
 def _mahalanobis_score(inside: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """Return normal scores of robust Mahalanobis distances."""
     from sklearn.covariance import MinCovDet
 
+    # a direction in which nothing varies has no covariance: the centre may lie off the plane that all scans are in
+    _, singular, axes = np.linalg.svd(inside - inside.mean(axis=0), full_matrices=False)
+    inside = inside @ axes[singular > FLAT * singular[0]].T
     k = inside.shape[1]
     squared = MinCovDet(random_state=seed).fit(inside).mahalanobis(inside)
     squared = squared * (stats.chi2.ppf(0.5, k) / np.median(squared))
@@ -194,7 +198,14 @@ def _mahalanobis_score(inside: NDArray[np.float64], seed: int) -> NDArray[np.flo
 def _of_estimated_scale(z: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Return the normal scores of what is Student's t, its scale being estimated from n scans (Wallace 1959)."""
     df = MAD_EFFICIENCY * n
-    return np.where(z > 0, np.sqrt(df * np.log1p(np.square(np.maximum(z, 0)) / df)) * (8 * df + 1) / (8 * df + 3), 0.0)
+    return np.sign(z) * np.sqrt(df * np.log1p(np.square(z) / df)) * (8 * df + 1) / (8 * df + 3)
+
+
+def _larger_of_two(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the normal scores of what is the larger of two, by its logarithm where 1 - p would round to 1."""
+    near = -special.ndtri(1 - np.square(special.ndtr(np.minimum(z, 3))))
+    far = -special.ndtri_exp(np.log(2) + stats.norm.logsf(np.maximum(z, 3)))
+    return np.asarray(np.where(z < 3, near, far))
 
 
 def _length_score(outside: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.patheffects
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -91,7 +92,7 @@ def draw_histograms(rows: pd.DataFrame, measures: Mapping[str, Measure], limits:
         _mark_limits(ax, limits.get(name), named=True)
         ax.set_title(measure.title)
         missing = int((~known).sum())
-        ax.set_xlabel((measure.unit or "") + (f"   ({missing} scans without)" if missing else ""))
+        ax.set_xlabel((measure.unit or "") + (f"   ({missing} scans without)" if missing else ""), fontsize=8)
         ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True, prune=None))
         ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= top])
         ax.spines[["top", "right"]].set_visible(False)
@@ -106,7 +107,7 @@ def draw_sites(
     rows: pd.DataFrame, sites: Sequence[str], measures: Mapping[str, Measure], limits: Mapping[str, Limit]
 ) -> bytes:
     """Draw a few measures site by site: median, quartiles, 5th to 95th percentile, and the scans."""
-    figure = Figure(figsize=(10, 1.0 + 0.3 * len(sites)), layout="constrained")
+    figure = Figure(figsize=(10, 1.7 + 0.28 * len(sites)), layout="constrained")
     axes = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0]
     jitter = np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
     position = rows["site"].map({site: i for i, site in enumerate(sites)}).to_numpy(dtype=np.float64)
@@ -179,7 +180,12 @@ def draw_map(rows: pd.DataFrame, limit: float) -> bytes:
     for row in far.head(MOST_LABELS).itertuples():
         away: Any = (8, 5)
         ax.annotate(
-            f"{row.scan_key}  {row.outlier:.1f}", (row.pc_1, row.pc_2), away, textcoords="offset points", fontsize=7.5
+            f"{row.scan_key}  {row.outlier:.1f}",
+            (row.pc_1, row.pc_2),
+            away,
+            textcoords="offset points",
+            fontsize=7.5,
+            path_effects=[mpl.patheffects.withStroke(linewidth=2.5, foreground="white")],
         )
     ax.set_xlabel("component 1 (robust SDs)")
     ax.set_ylabel("component 2")
@@ -212,8 +218,9 @@ def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:
     signal = z[:, varies].mean(axis=1) if varies.any() else np.zeros(n_timepoints)
     trace.plot(times, signal, color=INK, linewidth=0.9)
     spikes = times[1:][find_spikes(x[:, varies])] if n_timepoints >= 4 and varies.any() else np.empty(0)
-    top = trace.get_ylim()[1]
-    trace.plot(spikes, np.full(len(spikes), top), "v", color=STATUS_COLOURS["flag"], markersize=4, clip_on=False)
+    if len(spikes):  # an empty line that is not clipped claims the whole figure in the layout
+        top = np.full(len(spikes), trace.get_ylim()[1])
+        trace.plot(spikes, top, "v", color=STATUS_COLOURS["flag"], markersize=4, clip_on=False)
     if scan.fd is not None and len(scan.fd) == n_timepoints:
         motion = trace.twinx()
         motion.fill_between(times, np.nan_to_num(scan.fd), color=STATUS_COLOURS["quarantine"], alpha=0.4, linewidth=0)
@@ -222,7 +229,12 @@ def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:
         motion.spines[["top", "left"]].set_visible(False)
     trace.tick_params(labelbottom=False, length=0)
     trace.spines[["top", "right", "bottom"]].set_visible(False)
-    trace.set_title(f"{scan.scan_key}" + (f"\n{_wrapped(scan.remark, 78)}" if scan.remark else ""), fontsize=8)
+    trace.set_title(scan.scan_key, pad=15 if scan.remark else 6)
+    if not scan.remark:
+        return
+    remark = trace.annotate(_wrapped(scan.remark, 72), (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8)
+    remark.set_color(MUTED)
+    remark.set_in_layout(False)
 
 
 def _mark_limits(ax: Axes, limit: Limit | None, *, named: bool = False) -> None:

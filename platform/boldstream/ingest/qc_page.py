@@ -184,7 +184,8 @@ def _carpets(material: QcMaterial, rows: pd.DataFrame, n_carpets: int) -> list[f
             break
         row = rows.loc[index]
         if (series := get(row["scan_key"])) is not None:
-            remark = "; ".join(row["reasons"])
+            named = [_measure_of(reason) for reason in row["reasons"]]
+            remark = ", ".join(f"{name} {row[name]:.3g}" if name in MEASURES else name for name in named)
             found.append(
                 figures.CarpetScan(row["scan_key"], remark, series, row["t_r"], material.fd_of.get(row["scan_key"]))
             )

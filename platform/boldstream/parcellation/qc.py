@@ -13,7 +13,7 @@ from boldstream.parcellation.gradients import functional_connectivity
 
 IQR_OF_NORMAL = 1.349
 MAD_OF_NORMAL = 1.4826
-SPIKE_Z = 5.0
+SPIKE_Z = 4.0
 HIGH_FD = 0.2
 LOW_COVERAGE = 0.5
 
@@ -165,7 +165,7 @@ def measure_scan(
         if given is not None and np.shape(given) != (n_rois,):
             raise ValueError(f"{name} has shape {np.shape(given)}, the scan {n_rois} regions")
     finite = np.isfinite(x).all(axis=0)
-    flat = finite & (np.ptp(np.where(finite, x, 0), axis=0) == 0)
+    flat = finite & (x.max(axis=0) == x.min(axis=0))
     good = finite & ~flat
     series = np.where(good, x, 0).astype(np.float64)
     known = _known(coverage)

@@ -53,7 +53,7 @@ class QualityRules(Config):
     dvars: Limit = Limit(flag=1.2)
     """Mean standardised DVARS, above; 1 is clean."""
 
-    spike_share: Limit = Limit(flag=0.05)
+    spike_share: Limit = Limit(flag=0.1)
     """Share of timepoints that are spikes, above."""
 
     tsnr: Limit = Limit()
