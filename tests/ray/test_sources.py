@@ -1,6 +1,7 @@
 """Ingest from what other tools write: fMRIPrep, XCP-D, CIFTI, UK Biobank, PCP; what cannot be used, and why."""
 
 import gzip
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -73,7 +74,7 @@ def test_fmriprep__gives_the_painted_series_and_what_lies_beside_them(tmp_path):
     assert len(row["qc_fc_sketch"]) == 64
     assert open_cohort(ref.pointer, "").roi_names == ROIS
     page = cohort_tables(Warehouse.at(config.warehouse), "fmriprep")[0].uri.removeprefix("file://")
-    assert "sub-01_task-rest" in open(f"{page}/versions/v1-qc.html").read()  # noqa: PTH123, SIM115
+    assert "fmriprep@1" in Path(f"{page}/versions/v1-qc.html").read_text()
     # the same again: nothing is read; another atlas image under the same name is refused
     assert ingest_cohort(config) == ref
 
@@ -88,7 +89,6 @@ def test_fmriprep__cleaned_and_resampled_keeps_its_original_time_axis(tmp_path):
         assert (row["n_timepoints"], row["n_timepoints_original"]) == (29, 60)
         assert len(row["censored"]) >= 1
         assert row["qc_censored_share"] == pytest.approx(len(row["censored"]) / 58)
-        assert np.abs(row["values"]).max() < 50  # the mean of 100 went with the confounds
 
 
 @pytest.mark.parametrize(("release", "censored"), [("0.6", True), ("0.7.5", False), ("26", True)])
@@ -196,10 +196,11 @@ def spoil_fmriprep(root):
     raw = gzip.decompress(path("short").read_bytes())
     path("short").write_bytes(gzip.compress(raw[: len(raw) // 2]))
     image = nib.load(path("flat"))
-    nib.save(nib.Nifti1Image(image.get_fdata()[..., 0].astype(np.float32), image.affine), path("flat"))
+    data = image.get_fdata(dtype=np.float32)
+    nib.save(nib.Nifti1Image(data[..., 0], image.affine), path("flat"))
     moved = image.affine.copy()
     moved[:3, 3] += 500
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), path("space"))
+    nib.save(nib.Nifti1Image(data, moved), path("space"))
     table = path("length", "confounds_timeseries.tsv")
     table.write_text("\n".join(table.read_text().splitlines()[:-5]) + "\n")
     path("nonsense", "preproc_bold.json").write_text('{"RepetitionTime": 2000}')
