@@ -180,10 +180,14 @@ def test_participants__with_a_byte_order_mark_and_short_lines(source):
             "{where}/{subject}.csv",
             r"two files make the scan 'sub-x': .*a/x.csv and .*b/x.csv; le",
         ),
-        (["x.txt"], "{subject}.csv", r"none of the 1 files in .* fits '{subject}.csv' \(the first is 'x.txt'\)"),
+        (
+            ["x.txt"],
+            "{subject}.csv",
+            r"none of the 1 files in .* fits the template '{subject}.csv' \(the first is 'x.txt'\)",
+        ),
         (["-x.csv"], "{subject}.csv", "subject '-x' is no BIDS label"),
         (["a b.csv"], "{subject}.csv", "subject 'a b' is no BIDS label"),
-        (["...csv"], "{subject}.csv", r"subject '\.\.' is no BIDS label"),
+        (["a..b.csv"], "{subject}.csv", r"subject 'a\.\.b' is no BIDS label"),
     ],
 )
 def test_source__that_cannot_be_used(source, files, template, message):

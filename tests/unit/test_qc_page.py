@@ -191,7 +191,9 @@ def test_page__shows_the_rules_in_force():
 
 
 def test_tidy__takes_columns_of_the_cohort_before_those_of_the_table():
-    rows = pa.table({"scan_key": ["a"], "mean_fd": [9.0], "qc_mean_fd": [0.2], "qc_reasons": [["x: y"]], "site": [None]})
+    rows = pa.table(
+        {"scan_key": ["a"], "mean_fd": [9.0], "qc_mean_fd": [0.2], "qc_reasons": [["x: y"]], "site": [None]}
+    )
     tidy = tidy_rows(rows)
     assert tidy["mean_fd"].tolist() == [0.2]
     assert tidy["reasons"].tolist() == [["x: y"]]

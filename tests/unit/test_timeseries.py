@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldstream.errors import ScanError
-from boldstream.parcellation.timeseries import ParcellatedSeries, judge_series, read_timeseries
+from boldstream.parcellation.timeseries import check_regions, judge_series, read_timeseries
 
 VALUES = np.array([[1.5, -2, 3e3], [0, 5.25, -6e-3], [7, 8, 9], [1, 0, -1]], dtype=np.float32)
 NAMES = ("left", "mid", "right")
@@ -162,7 +162,8 @@ def test_read__of_a_damaged_file_never_fails_otherwise_than_by_refusing(name, ed
         data = data[:at] + new + data[at + length :]
     try:
         found = read_timeseries(data, name, mat_key="tc")
-        judge_series(found, NAMES, min_timepoints=2, max_bad_rois=0.5)
+        check_regions(found.values, found.column_names, NAMES)
+        judge_series(found.values, NAMES, min_timepoints=2, max_bad_rois=0.5)
     except ScanError as error:
         assert error.reason in {"unreadable", "wrong_roi_count", "roi_order", "too_short", "non_finite", "bad_rois"}
     else:
@@ -170,7 +171,8 @@ def test_read__of_a_damaged_file_never_fails_otherwise_than_by_refusing(name, ed
 
 
 def judge(values, names=None, min_timepoints=2, max_bad_rois=0.1):
-    found = ParcellatedSeries(np.asarray(values, np.float32), names)
+    found = np.asarray(values, np.float32)
+    check_regions(found, names, NAMES)
     return judge_series(found, NAMES, min_timepoints=min_timepoints, max_bad_rois=max_bad_rois)
 
 
@@ -184,7 +186,7 @@ def test_judge__takes_a_good_scan_and_flags_constant_regions():
     ("values", "names", "reason", "message"),
     [
         (VALUES[:, :2], None, "wrong_roi_count", "has 2 regions, the atlas 3$"),
-        (VALUES[:3].T[:, :2].T.repeat(2, 0)[:3, :2], None, "wrong_roi_count", "set orientation"),
+        (VALUES[:3].T[:, :2].T.repeat(2, 0)[:3, :2], None, "wrong_roi_count", "set source.orientation"),
         (VALUES, ("mid", "left", "right"), "roi_order", "column 1 is 'mid' where the atlas has 'left'"),
         (VALUES, ("left", "mid", "other"), "roi_order", "column 3 is 'other' where the atlas has 'right'"),
         (VALUES, ("x", "left", "mid", "right"), "roi_order", "its header names 4 regions, its lines have 3"),
@@ -208,4 +210,4 @@ def test_judge__lets_headers_of_another_kind_pass():
 def test_read__of_values_beyond_float32_is_refused_as_not_finite():
     found = read_timeseries(npy(np.array([[1e300, 1, 2], [3, 4, 5.0]])), "a.npy")
     with pytest.raises(ScanError, match="1 of 6 values are NaN or infinite"):
-        judge_series(found, NAMES, min_timepoints=2, max_bad_rois=0)
+        judge_series(found.values, NAMES, min_timepoints=2, max_bad_rois=0)

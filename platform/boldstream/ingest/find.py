@@ -133,9 +133,7 @@ def template_pattern(template: str) -> re.Pattern[str]:
 
 def _of_template(source: SourceConfig, paths: list[str], root: str) -> Iterator[_Hit]:
     """Find what fits a template; which of the fields name a scan only the participants table may tell."""
-    if source.files is None:
-        raise SourceError("source: kind 'files' needs the template of a scan's path: set source.files")
-    pattern = template_pattern(source.files)
+    pattern = template_pattern(source.files or "")
     for path in paths:
         if (match := pattern.fullmatch(path)) and not path.rpartition("/")[2].startswith("."):
             yield _Hit(path, match.groupdict(), {_role(path): path})
