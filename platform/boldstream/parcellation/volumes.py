@@ -71,7 +71,7 @@ class Unpacked:
             view[:n_start] = self._start[:n_start]
             del self._start[:n_start]
             return n_start + _fill(view[n_start:], self._stream.readinto)
-        except (OSError, isal_zlib.error) as error:
+        except (OSError, isal_zlib.error) as error:  # type: ignore[misc]  # its stub calls the class an instance
             raise ScanError("unreadable", f"cannot be read to its end ({error})") from None
 
     def check_rest(self) -> None:
