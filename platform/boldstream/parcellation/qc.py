@@ -157,8 +157,7 @@ def measure_scan(
     """
     x = _checked(values, roi_names=roi_names, coverage=coverage)
     finite = np.isfinite(x).all(axis=0)
-    flat = finite & (x.max(axis=0) == x.min(axis=0))
-    good = finite & ~flat
+    good = finite & (x.max(axis=0) != x.min(axis=0))
     series = np.where(good, x, 0).astype(np.float64)
     known = _known(coverage)
     fc_mean, fc_homotopic, sketch = _connectivity(series, good, roi_names)
@@ -171,8 +170,8 @@ def measure_scan(
         tsnr=_tsnr(series[:, good]) if tsnr is None else _median(tsnr),
         min_coverage=float(known.min()) if known.size else None,
         n_low_coverage=int((known < LOW_COVERAGE).sum()) if known.size else None,
-        n_zero_rois=int((flat & (x[0] == 0)).sum()),
-        n_flat_rois=int(flat.sum()),
+        n_zero_rois=int((finite & ~good & (x[0] == 0)).sum()),
+        n_flat_rois=int((finite & ~good).sum()),
         n_nonfinite_rois=int((~finite).sum()),
         bad_roi_share=float(1 - good.mean()),
         fc_mean=fc_mean,
