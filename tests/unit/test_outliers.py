@@ -1,8 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
+from boldstream.parcellation.qc import measure_scan
+from boldstream.parcellation.qc_rules import QualityRules, judge
+
+ABIDE = Path(__file__).parents[2].parent / "shared" / "data" / "abide" / "abide_cc200.npz"
 
 
 def cohort(n=200, seed=0):
@@ -126,3 +132,17 @@ def test_copies__of_one_subject_leave_the_first_and_of_several_none():
         "s2": "s3",
         "s3": "s2",
     }
+
+
+@pytest.mark.abide
+@pytest.mark.skipif(not ABIDE.exists(), reason="needs ../shared/data/abide")
+def test_duplicates__of_abide_are_the_pair_that_two_subjects_share():
+    with np.load(ABIDE) as scans:
+        michigan = [*[name for name in scans.files if name.startswith("UM_1")][:20], "UM_1_0050279", "UM_1_0050286"]
+        names = sorted(set(michigan))
+        hashes = [measure_scan(scans[name], 2.0).content_sha256 for name in names]
+        worst = next(name for name in scans.files if name.endswith("51478"))
+        decision = judge(measure_scan(scans[worst], 2.0), QualityRules())
+    assert find_duplicates(names, hashes) == [("UM_1_0050279", "UM_1_0050286")]
+    assert decision.status == "quarantine"
+    assert decision.message.startswith("bad_roi_share: share of regions constant or not finite 0.59 is above 0.5")

@@ -85,12 +85,12 @@ def outlier_scores(
     if sites is not None and len(sites) != n_scans:
         raise ValueError(f"there are {len(sites)} sites for {n_scans} sketches")
     scores, coordinates = np.full(n_scans, np.nan), np.full((n_scans, 2), np.nan)
-    known = np.isfinite(x).all(axis=1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(x).all(axis=1))
     n = int(known.sum())
     if n < FEWEST:
         note = f"{n} of {n_scans} scans have connectivity to compare; outliers are sought among {FEWEST} or more"
         return Outliers(scores, scores.copy(), coordinates, note)
-    named = [sites[i] for i in np.flatnonzero(known)] if sites is not None else [None] * n
+    named = [site for site, there in zip(sites, known, strict=True) if there] if sites is not None else [None] * n
     scaled = _scale(_centre(x[known], named))
     if not scaled.shape[1]:
         note = f"at least half of the {n} scans have the same connectivity; there is no spread to be outlying from"

@@ -248,14 +248,15 @@ def _mark_limits(ax: Axes, limit: Limit | None, *, named: bool = False) -> None:
         if inside:
             ax.axvline(at, color=STATUS_COLOURS[status], linewidth=1.3, linestyle=(0, (4, 2)))
         if named:
-            text, where = (f" {at:g}", (at, 1.0)) if inside else (f"{status} at {at:g} ", (1.0, 1.0))
+            text, x, side = (f" {at:g}", at, "left") if inside else (f"{status} at {at:g} ", 1.0, "right")
             frame: Any = ax.get_xaxis_transform() if inside else ax.transAxes
-            side = "left" if inside else "right"
-            ax.text(*where, text, transform=frame, color=STATUS_COLOURS[status], fontsize=7.5, va="top", ha=side)
+            ax.text(x, 1.0, text, transform=frame, color=STATUS_COLOURS[status], fontsize=7.5, va="top", ha=side)
 
 
 def _status_legend(figure: Figure) -> None:
-    handles = [mpl.patches.Patch(color=STATUS_COLOURS[status], label=word) for status, word in STATUS_WORDS.items()]
+    handles: list[Any] = [
+        mpl.patches.Patch(color=STATUS_COLOURS[status], label=word) for status, word in STATUS_WORDS.items()
+    ]
     handles.append(mpl.lines.Line2D([], [], color=MUTED, linestyle=(0, (4, 2)), label="limits"))
     figure.legend(handles=handles, loc="outside upper right", ncols=4)
 

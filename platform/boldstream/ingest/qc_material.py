@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ NUMBER_COLUMNS = ("pc_1", "pc_2", "t_r", "n_timepoints", "age")
 TEXT_COLUMNS = {"scan_key": "", "subject": None, "site": UNKNOWN, "status": "keep", "sex": None}
 """Columns of text, and what stands in them where nothing is known."""
 
-Rows = pd.DataFrame | pa.Table
+Rows: TypeAlias = pd.DataFrame | pa.Table
 Series = NDArray[np.floating]
 
 
@@ -94,11 +94,11 @@ def tidy_rows(source: Rows) -> pd.DataFrame:
 
 def dropped_scans(quarantine: Rows | None, rows: pd.DataFrame) -> list[dict[str, str]]:
     """Return every scan set aside once, by key: those of the quarantine table, and those that tidy rows say are."""
-    lines: list[dict[str, Any]] = []
+    lines: list[dict[Any, Any]] = []
     if quarantine is not None:
         lines = quarantine.to_pylist() if isinstance(quarantine, pa.Table) else quarantine.to_dict("records")
     listed = {str(line["scan_key"]): {k: str(line[k]) for k in ("scan_key", "reason", "message")} for line in lines}
-    for row in rows[rows["status"] == "quarantine"].itertuples():
-        line = {"scan_key": str(row.scan_key), "reason": "quality", "message": "; ".join(row.reasons)}
-        listed.setdefault(str(row.scan_key), line)
+    out = rows[rows["status"] == "quarantine"]
+    for key, reasons in zip(out["scan_key"], out["reasons"], strict=True):
+        listed.setdefault(key, {"scan_key": key, "reason": "quality", "message": "; ".join(reasons)})
     return [listed[key] for key in sorted(listed)]

@@ -96,7 +96,9 @@ def _counts(rows: pd.DataFrame, dropped: Sequence[Mapping[str, str]]) -> dict[st
 def _why(rows: pd.DataFrame, dropped: Sequence[Mapping[str, str]]) -> list[str]:
     """Say why scans were flagged and set aside, most frequent first."""
     flags = Counter(
-        name for reasons in rows[rows["status"] == "flag"]["reasons"] for name in {_measure_of(r) for r in reasons}
+        name
+        for reasons in rows[rows["status"] == "flag"]["reasons"]
+        for name in dict.fromkeys(_measure_of(r) for r in reasons)
     )
     out = Counter(_measure_of(line["message"]) if line["reason"] == "quality" else line["reason"] for line in dropped)
     words = []

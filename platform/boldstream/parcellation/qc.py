@@ -138,15 +138,13 @@ def measure_scan(
     values : array of float32, shape (n_timepoints, n_rois)
         Time series; constant regions, NaN and infinities may be in it.
     t_r : float or None
-        Repetition time in seconds. No measure is scaled by it today; FD and DVARS are by timepoint, so compare sites
-        of different t_r with care.
+        Repetition time in seconds; no measure is scaled by it, so compare FD and DVARS of different t_r with care.
     roi_names : sequence of str, optional
         Regions in order, for `fc_homotopic`.
     coverage, tsnr : array, shape (n_rois,), optional
         Of every region, from its voxels; `tsnr` may be one number. NaN: not known.
     fd, dvars : array, shape (n_timepoints of the whole run,), optional
-        Framewise displacement (mm) and *standardised* DVARS by timepoint; NaN: not known (the first). `dvars` may be
-        one number.
+        Framewise displacement (mm), *standardised* DVARS (or one number); NaN: not known (the first timepoint).
     mean_fd : float, optional
         In mm; goes before the mean of `fd`.
     kept : array of bool, shape (n_timepoints of the whole run,), optional
@@ -157,31 +155,23 @@ def measure_scan(
     ValueError
         If `values` is no matrix, or names or coverage are not one a region.
     """
-    x = np.ascontiguousarray(values, dtype=np.float32)
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"a scan is (n_timepoints, n_rois), got shape {x.shape}")
-    n_rois = x.shape[1]
-    for name, given in (("roi_names", roi_names), ("coverage", coverage)):
-        if given is not None and np.shape(given) != (n_rois,):
-            raise ValueError(f"{name} has shape {np.shape(given)}, the scan {n_rois} regions")
+    x = _checked(values, roi_names=roi_names, coverage=coverage)
     finite = np.isfinite(x).all(axis=0)
-    flat = finite & (x.max(axis=0) == x.min(axis=0))
-    good = finite & ~flat
+    good = finite & (x.max(axis=0) != x.min(axis=0))
     series = np.where(good, x, 0).astype(np.float64)
     known = _known(coverage)
-    censored = np.asarray(kept, dtype=bool) if kept is not None else np.empty(0, dtype=bool)
     fc_mean, fc_homotopic, sketch = _connectivity(series, good, roi_names)
     return ScanQuality(
         mean_fd=_mean(fd) if mean_fd is None or np.isnan(mean_fd) else float(mean_fd),
         high_fd_share=_mean(_known(fd) > HIGH_FD),
-        censored_share=1 - float(censored.mean()) if censored.size else None,
+        censored_share=_mean(~np.asarray(kept, dtype=bool)) if kept is not None else None,
         dvars=_mean(standardised_dvars(series[:, good])) if dvars is None else _mean(dvars),
         spike_share=_mean(find_spikes(series[:, good])),
         tsnr=_tsnr(series[:, good]) if tsnr is None else _median(tsnr),
         min_coverage=float(known.min()) if known.size else None,
         n_low_coverage=int((known < LOW_COVERAGE).sum()) if known.size else None,
-        n_zero_rois=int((flat & (x[0] == 0)).sum()),
-        n_flat_rois=int(flat.sum()),
+        n_zero_rois=int((finite & ~good & (x[0] == 0)).sum()),
+        n_flat_rois=int((finite & ~good).sum()),
         n_nonfinite_rois=int((~finite).sum()),
         bad_roi_share=float(1 - good.mean()),
         fc_mean=fc_mean,
@@ -191,6 +181,17 @@ def measure_scan(
     )
 
 
+def _checked(values: NDArray[np.floating], **by_region: Sequence[str] | ArrayLike | None) -> NDArray[np.float32]:
+    """Return the series as float32, C order; refuse what is no matrix, and what is given by region and does not fit."""
+    x = np.ascontiguousarray(values, dtype=np.float32)
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"a scan is (n_timepoints, n_rois), got shape {x.shape}")
+    for name, given in by_region.items():
+        if given is not None and np.shape(given) != (x.shape[1],):
+            raise ValueError(f"{name} has shape {np.shape(given)}, the scan {x.shape[1]} regions")
+    return x
+
+
 def standardised_dvars(series: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return DVARS of every step between timepoints, over what it is expected to be without artefacts.
 
@@ -198,7 +199,7 @@ def standardised_dvars(series: NDArray[np.float64]) -> NDArray[np.float64]:
     without artefacts (Nichols 2017), the root mean square over regions of the SD of these differences, so that 1 is a
     clean scan of any unit and repetition time. Nichols and fMRIPrep's ``std_dvars`` get that SD as
     sqrt(2 (1 - a)) s from the lag-1 autocorrelation a and s = IQR / 1.349; here it is IQR / 1.349 of the differences
-    themselves (as Afyouni & Nichols 2018 do), for spikes pull a down and hide themselves.
+    themselves, for spikes pull a down and hide themselves (Afyouni & Nichols 2018 estimate robustly, too).
 
     Parameters
     ----------
@@ -211,8 +212,7 @@ def standardised_dvars(series: NDArray[np.float64]) -> NDArray[np.float64]:
 
     References
     ----------
-    Power et al. (2012), NeuroImage 59:2142; Nichols (2017), arXiv:1704.01469; Afyouni & Nichols (2018),
-    NeuroImage 172:291.
+    Power et al. (2012), NeuroImage 59:2142; Nichols (2017), arXiv:1704.01469; Afyouni & Nichols, NeuroImage 172:291.
     """
     if len(series) < 4 or series.shape[1] == 0:
         return np.empty(0)
@@ -229,15 +229,8 @@ def find_spikes(series: NDArray[np.float64], z: float = SPIKE_Z) -> NDArray[np.b
     It is where the root mean square change of the z-scored regions, or the global signal (their mean) at its end, is
     more than `z` robust SDs (1.4826 MAD) from its median; the change upwards only.
 
-    Parameters
-    ----------
-    series : array, shape (n_timepoints, n_rois)
-        Finite.
-    z : float
-
-    Returns
-    -------
-    array of bool, shape (n_timepoints - 1,), or (0,) with fewer than 4 timepoints or where nothing varies.
+    `series` is finite, shape (n_timepoints, n_rois); the answer has shape (n_timepoints - 1,), or (0,) with fewer than
+    4 timepoints or where nothing varies.
     """
     sd = series.std(axis=0)
     if len(series) < 4 or not (sd > 0).any():

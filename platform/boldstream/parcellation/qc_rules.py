@@ -47,8 +47,7 @@ class QualityRules(Config):
     """Share of timepoints with FD over 0.2 mm, above. Parkes' stringent limit is 0.2; many usable scans exceed it."""
 
     censored_share: Limit = Limit(flag=0.5)
-    """Share of timepoints that preprocessing took out, above. What matters more is how much is left (Power et al. 2014
-    want 5 minutes); `min_timepoints` sees to that."""
+    """Share of timepoints that preprocessing took out, above. What matters more is how much time is left."""
 
     dvars: Limit = Limit(flag=1.2)
     """Mean standardised DVARS, above; 1 is clean."""
