@@ -13,6 +13,7 @@ from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import CohortError, StorageError
 from boldstream.storage import Warehouse, exists, filesystem, list_files, publish_bytes, read_bytes
 from synthetic import ROIS, ingest_config, write_study
+from trees import write_fmriprep, write_label_volume
 
 ROOT = Path(__file__).parents[2]
 
@@ -133,3 +134,31 @@ def test_path__with_source_and_warehouse_on_s3(s3, tracking, tmp_path, monkeypat
     with pytest.raises(CohortError, match=rf"cohort study@1: data file {cohort.files[0].uri} is missing"):
         open_cohort("study@1", warehouse)
     Warehouse.at(warehouse).catalog.close()
+
+
+@pytest.mark.ray
+def test_fmriprep__on_s3_is_streamed_and_what_cannot_be_read_is_quarantined(s3, cluster, tmp_path):
+    written = write_fmriprep(tmp_path / "source", ["1", "2", "3"])
+    write_label_volume(tmp_path / "toy.nii.gz")
+    root = f"{s3}/derivatives/fmriprep"
+    for path in (tmp_path / "source").rglob("*.*"):
+        data = path.read_bytes()
+        if "sub-3" in path.name and path.name.endswith(".nii.gz"):
+            data = data[: len(data) // 2]
+        publish_bytes(f"{root}/{path.relative_to(tmp_path / 'source')}", data)
+    config = IngestConfig(
+        output="s3-images",
+        source={"kind": "fmriprep", "root": root},
+        atlas="toy",
+        atlas_file=str(tmp_path / "toy.nii.gz"),
+        warehouse=str(tmp_path / "warehouse"),
+    )
+    ref = ingest_cohort(config)
+    table = open_cohort(ref.pointer, "").table.iceberg.scan().to_arrow().sort_by("scan_key").combine_chunks()
+    assert table["subject"].to_pylist() == ["1", "2"]
+    for subject, values in zip("12", iter_timeseries(table), strict=True):
+        np.testing.assert_allclose(values, written[subject], rtol=1e-4)
+    assert table["source_uri"].to_pylist()[0].startswith(f"{root}/sub-1/func/")
+    _, quarantine = cohort_tables(Warehouse.at(config.warehouse), "s3-images")
+    (row,) = quarantine.column(["scan_key", "reason"]).to_pylist()
+    assert row == {"scan_key": "sub-3_task-rest", "reason": "unreadable"}
