@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from boldstream.artifacts.cohort import open_cohort
+from boldstream.artifacts.cohort import cohort_tables, iter_timeseries, open_cohort
 from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import CohortError, StorageError
+from boldstream.ingest import IngestConfig, ingest_cohort
 from boldstream.storage import Warehouse, exists, filesystem, list_files, publish_bytes, read_bytes
 from synthetic import ROIS, ingest_config, write_study
 from trees import write_fmriprep, write_label_volume
