@@ -82,7 +82,7 @@ def test_job__whose_input_is_missing_ends_in_one_line(tmp_path):
         "jobs/ingest.py",
         "--config",
         "configs/ingest/abide.yaml",
-        "--source",
+        "--source.root",
         tmp_path / "none",
         "--warehouse",
         tmp_path / "w",

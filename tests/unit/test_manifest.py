@@ -40,8 +40,8 @@ def test_manifest__comes_back_as_it_was_written():
         (b"{}", "x: is no manifest .* validation errors"),
         (manifest().model_dump_json().replace('"rows"', '"raws"').encode(), "x: is no manifest"),
         (
-            json.dumps({**manifest().model_dump(), "schema_version": 2, "new_key": 1}).encode(),
-            r"x: manifest has schema version 2, this boldstream .* knows up to 1; upgrade boldstream",
+            json.dumps({**manifest().model_dump(), "schema_version": 3, "new_key": 1}).encode(),
+            r"x: manifest has schema version 3, this boldstream .* knows up to 2; upgrade boldstream",
         ),
     ],
 )
