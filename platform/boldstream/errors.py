@@ -74,6 +74,12 @@ class ScanError(BoldstreamError):
         return f"{self.reason}: {self.message}"
 
 
+def first_line(error: Exception) -> str:
+    """Return what another library's error says first, for a message of one line; its class if it says nothing."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class AtlasError(BoldstreamError):
     """Regions are missing, in another order, or belong to another atlas."""
 

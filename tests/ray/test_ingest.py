@@ -196,7 +196,7 @@ def test_ingest__killed_goes_on_and_loses_and_doubles_nothing(many, job, wait_fo
     process = job("ingest", many)
     out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
-    assert f"{N_MANY} scans in {many.source}, {N_MANY - done} to read" in err
+    assert f"{N_MANY} scans in {many.source.root}, {N_MANY - done} to read" in err
     assert out.startswith(f"cohort: {cohort.uri}@1  # sha256 ")
     assert_whole(many, N_MANY)
     assert open_cohort("study", many.warehouse).manifest.rows == N_MANY

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from boldstream.errors import first_line
 from boldstream.storage import filesystem
 
 if TYPE_CHECKING:
@@ -44,5 +45,5 @@ def file_problem(file: DataFile) -> str | None:
         with fs.open_input_file(path) as stream:
             rows = pq.read_metadata(stream).num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        return f"data file {file.uri} is not Parquet ({str(error).splitlines()[0]})"
+        return f"data file {file.uri} is not Parquet ({first_line(error)})"
     return None if rows == file.rows else f"data file {file.uri} has {rows} rows instead of {file.rows}"

@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 import boldstream
-from boldstream.errors import ArtifactError
+from boldstream.errors import ArtifactError, first_line
 from boldstream.refs import Ref
 
 SCHEMA_VERSION = 2
@@ -81,7 +81,7 @@ class Manifest(pydantic.BaseModel):
                 )
             return cls.model_validate(values)
         except (ValueError, pydantic.ValidationError) as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             raise ArtifactError(f"{where}: is no manifest ({first}); the artifact is not whole") from None
 
 

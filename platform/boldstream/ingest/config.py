@@ -10,6 +10,7 @@ from boldstream.config import Config
 from boldstream.parcellation.clean import CleaningSpec
 from boldstream.parcellation.qc_rules import QualityRules
 from boldstream.parcellation.timeseries import SUFFIXES, Orientation
+from boldstream.parcellation.timing import LONGEST_T_R, SHORTEST_T_R
 from boldstream.refs import ArtifactName
 
 CIFTI_SUFFIXES = (".ptseries.nii", ".dtseries.nii")
@@ -198,6 +199,6 @@ class IngestConfig(Config):
 
 def check_t_r(t_r: float | None, where: str) -> None:
     """Refuse a repetition time that no scanner has."""
-    if t_r is not None and not 0.05 < t_r < 30:
-        hint = " (milliseconds?)" if t_r >= 30 else ""
+    if t_r is not None and not SHORTEST_T_R < t_r < LONGEST_T_R:
+        hint = " (milliseconds?)" if t_r >= LONGEST_T_R else ""
         raise ValueError(f"{where}: {t_r:g} s is no repetition time{hint}; it is in seconds")

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from boldstream.artifacts.cohort import COVARIATE_FIELDS, FIXED_NAMES
-from boldstream.errors import SourceError, StorageError
+from boldstream.errors import SourceError, StorageError, first_line
 from boldstream.ingest.config import IngestConfig, check_t_r
 from boldstream.storage import read_bytes
 
@@ -108,7 +108,7 @@ def _read_frame(where: str, field: str) -> pd.DataFrame:
     except StorageError as error:
         raise SourceError(f"{field}: {error}") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise SourceError(f"{field}: {where} is not a table ({str(error).splitlines()[0]})") from None
+        raise SourceError(f"{field}: {where} is not a table ({first_line(error)})") from None
 
 
 def _check_columns(frame: pd.DataFrame, needed: list[str], known: dict[str, str], where: str, field: str) -> None:

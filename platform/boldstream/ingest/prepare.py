@@ -91,8 +91,9 @@ def prepare_scan(
     chosen = choose_t_r({GIVEN: known.get("t_r"), **scan.t_rs})
     cleaned, kept, n_original = _clean(scan, chosen.t_r, config)
     values, notes = cleaned.values, [*chosen.notes, *cleaned.notes]
-    values, blank = _blank_as_zero(values, roi_names)
-    notes += blank
+    if config.source.kind == "xcpd":
+        values, blank = _blank_as_zero(values, roi_names)
+        notes += blank
     t_r = chosen.t_r
     if config.target_t_r is not None:
         values = resample(values, t_r, config.target_t_r)

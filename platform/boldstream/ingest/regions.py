@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from boldstream.errors import AtlasError, ScanError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan
-from boldstream.parcellation.atlas import NUMBERED, Atlas
+from boldstream.parcellation.atlas import NUMBERED, Atlas, numbered_atlas
 from boldstream.parcellation.atlas_catalog import catalog_entry, load_label_volume, load_ordering, load_region_names
 from boldstream.parcellation.label_volume import LabelVolume
 from boldstream.parcellation.xcpd import read_xcpd
@@ -107,9 +107,11 @@ def _notes_on_space(volume: LabelVolume, plans: Sequence[ScanPlan]) -> list[str]
 def _names(config: IngestConfig, plans: Sequence[ScanPlan]) -> Atlas:
     """Return the region names of series."""
     by_name = catalog_entry(config.atlas) is not None or config.atlas in NUMBERED
-    if config.atlas_labels or by_name or config.source.kind not in ("xcpd", "cifti"):
+    if config.atlas_labels or by_name:
         return load_region_names(config.atlas, config.atlas_labels)
-    return Atlas(config.atlas, _names_of_first(plans))
+    if config.source.kind in ("xcpd", "cifti"):
+        return Atlas(config.atlas, _names_of_first(plans))
+    return numbered_atlas(config.atlas)  # which refuses it
 
 
 def _names_of_first(plans: Sequence[ScanPlan]) -> tuple[str, ...]:

@@ -8,21 +8,14 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 import numpy as np
-from nibabel.cifti2 import (
-    BrainModelAxis,
-    Cifti2HeaderError,
-    Cifti2Image,
-    LabelAxis,
-    ParcelsAxis,
-    SeriesAxis,
-)
+from nibabel.cifti2 import BrainModelAxis, Cifti2HeaderError, Cifti2Image, LabelAxis, ParcelsAxis, SeriesAxis
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from boldstream.errors import AtlasError, ScanError
+from boldstream.errors import AtlasError, ScanError, first_line
 from boldstream.parcellation.atlas import Atlas
 
 NO_REGION = "???"
@@ -111,11 +104,9 @@ class CiftiLabels:
 
     @property
     def digest(self) -> str:
-        """Return the sha256 of where every region is."""
-        found = hashlib.sha256(np.asarray(self.labels, dtype=np.int64).tobytes())
-        for name, structure in sorted(self.structures.items()):
-            found.update(name.encode() + structure.places.tobytes() + structure.rois.tobytes())
-        return found.hexdigest()
+        """The sha256 of where every region is."""
+        parts = [name.encode() + s.places.tobytes() + s.rois.tobytes() for name, s in sorted(self.structures.items())]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def read_ptseries(data: bytes) -> CiftiSeries:
@@ -201,7 +192,7 @@ def read_dlabel(path: str | Path, *, name: str | None = None) -> CiftiLabels:
         _check_shape(image, axes)
         keys = np.asarray(image.dataobj)
     except DAMAGED as error:
-        raise AtlasError(f"{path}: cannot be read ({_first_line(error)})") from None
+        raise AtlasError(f"{path}: cannot be read ({first_line(error)})") from None
     if len(keys) != 1:
         raise AtlasError(
             f"{path}: holds {len(keys)} maps ({', '.join(axes[0].name)}); save the one that you want alone"
@@ -269,7 +260,7 @@ def _open_scan(data: bytes, columns: type, kind: str) -> tuple[Any, SeriesAxis, 
             raise ValueError(f"holds {_kinds(axes)}, not a {kind}'s SeriesAxis, {columns.__name__}")
         _check_shape(image, axes)
     except DAMAGED as error:
-        raise ScanError("unreadable", _first_line(error)) from None
+        raise ScanError("unreadable", first_line(error)) from None
     return image, axes[0], axes[1]
 
 
@@ -290,7 +281,7 @@ def _read(image: Any, columns: slice) -> NDArray[Any]:
     try:
         return np.asarray(image.dataobj[:, columns])
     except DAMAGED as error:
-        raise ScanError("unreadable", _first_line(error)) from None
+        raise ScanError("unreadable", first_line(error)) from None
 
 
 def _t_r(series: SeriesAxis) -> float | None:
@@ -301,8 +292,3 @@ def _t_r(series: SeriesAxis) -> float | None:
 
 def _kinds(axes: list[Any]) -> str:
     return ", ".join(type(axis).__name__ for axis in axes)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

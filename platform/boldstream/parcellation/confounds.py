@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from boldstream.errors import ScanError
+from boldstream.errors import ScanError, first_line
 
 Preset = Literal["none", "simple", "scrubbing", "compcor", "ica_aroma"]
 Component = Literal["motion", "high_pass", "wm_csf", "global_signal", "compcor", "ica_aroma", "scrub"]
@@ -135,7 +135,7 @@ def read_confounds(data: bytes, n_timepoints: int) -> pd.DataFrame:
     try:
         table = pd.read_csv(BytesIO(data), sep="\t", encoding="utf-8")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ScanError("confounds", f"the confounds are no table ({str(error).splitlines()[0]})") from None
+        raise ScanError("confounds", f"the confounds are no table ({first_line(error)})") from None
     for name in table.columns:
         if not pd.api.types.is_numeric_dtype(table[name]):
             found = pd.to_numeric(table[name], errors="coerce").isna() & table[name].notna()

@@ -57,12 +57,7 @@ def denoise(
     _check_finite(series, np.flatnonzero(~absent), kept)
     n_noise = 0 if noise is None else noise.shape[1]
     n_kept = int(kept.sum())
-    if n_kept < n_noise + 2:
-        raise ScanError(
-            "too_few_timepoints",
-            f"{n_kept} of {len(values)} timepoints are left after censoring, with {n_noise} confounds to remove",
-        )
-
+    _check_length(n_kept, len(values), n_noise)
     cleaned = np.full((n_kept, values.shape[1]), np.nan)
     if absent.all():
         return cleaned
@@ -75,6 +70,14 @@ def denoise(
         series = signal.clean(series, detrend=False, standardize=None, filter=False, confounds=over_time(noise))
     cleaned[:, ~absent] = series
     return cleaned
+
+
+def _check_length(n_kept: int, n_timepoints: int, n_noise: int) -> None:
+    if n_kept < n_noise + 2:
+        raise ScanError(
+            "too_few_timepoints",
+            f"{n_kept} of {n_timepoints} timepoints are left after censoring, with {n_noise} confounds to remove",
+        )
 
 
 def bridge(values: NDArray[np.floating], kept: NDArray[np.bool_]) -> NDArray[np.float64]:

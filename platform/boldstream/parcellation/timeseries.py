@@ -7,6 +7,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import scipy.io
 from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
-from boldstream.errors import ScanError
+from boldstream.errors import ScanError, first_line
 
 Orientation = Literal["timepoints_first", "rois_first"]
 SUFFIXES = (".1D", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".npy", ".mat")
@@ -91,18 +92,13 @@ def read_timeseries(
         else:
             values, header = _read_text(data, SEPARATORS[name.rpartition(".")[2]])
     except UNREADABLE as error:
-        raise ScanError("unreadable", f"{_first_line(error)}") from None
+        raise ScanError("unreadable", first_line(error)) from None
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise ScanError("unreadable", f"holds {values.dtype} of shape {values.shape}, not a table of real numbers")
     if orientation == "rois_first":
         values, header = values.T, None
     with np.errstate(over="ignore"):
         return ParcellatedSeries(np.ascontiguousarray(values, dtype=np.float32), header)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _read_npy(data: bytes) -> NDArray[np.number]:
@@ -152,19 +148,25 @@ def _fields(line: str, separator: str) -> tuple[str, ...]:
 
 def _is_header(fields: tuple[str, ...]) -> bool:
     """Say whether a first line names the columns: by words, or by the numbers that pandas writes for lack of names."""
+    return not all(map(is_number, fields)) or is_counted(fields)
+
+
+def is_counted(fields: Sequence[str]) -> bool:
+    """Say whether a line numbers its columns from 0 or 1, as pandas does for lack of names."""
     counted = [[str(i) for i in range(first, first + len(fields))] for first in (0, 1)]
-    return not all(map(_is_number, fields)) or (len(fields) >= COUNTED_HEADER and list(fields) in counted)
+    return len(fields) >= COUNTED_HEADER and list(fields) in counted
 
 
 def _refuse_text(column: "pd.Series[Any]", n_skipped: int) -> None:
     """Name the first text in a column that must hold numbers, by its line in the file."""
     for row, value in enumerate(column):
-        if isinstance(value, (str, bool)) and not _is_number(str(value)):
+        if isinstance(value, (str, bool)) and not is_number(str(value)):
             line = f"line {row + n_skipped + 1}, column {int(str(column.name)) + 1}"
             raise ValueError(f"text {str(value)!r} among the numbers ({line})")
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Say whether a field of a table is a number, or empty."""
     try:
         float(text)
     except ValueError:

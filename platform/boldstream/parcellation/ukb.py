@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from boldstream.errors import ScanError
-from boldstream.parcellation.timeseries import COUNTED_HEADER, UNREADABLE
+from boldstream.parcellation.timeseries import UNREADABLE, is_counted, is_number
 
 N_REGIONS = {"subcortex": 50, "cortex": 400}
 LABEL_COLUMN = re.compile(r"|(label|roi|region|parcel|name|index|id\b|unnamed).*", re.IGNORECASE)
@@ -79,28 +79,14 @@ def _read_rows(data: bytes) -> tuple[NDArray[np.float64], tuple[str, ...] | None
     """Return the numbers and the labels of a table with regions in rows."""
     text = data.decode("utf-8-sig")
     first = next(csv.reader([text.partition("\n")[0]]), [])
-    header = not all(map(_is_number, first[1:])) or _counts(first) or _counts(first[1:])
+    header = not all(map(is_number, first[1:])) or is_counted(first) or is_counted(first[1:])
     frame = pd.read_csv(io.StringIO(text), header=None, skiprows=int(header))
     labels = None
-    if (header and LABEL_COLUMN.fullmatch(first[0].strip())) or not any(_is_number(str(v)) for v in frame[0]):
+    if (header and LABEL_COLUMN.fullmatch(first[0].strip())) or not any(is_number(str(v)) for v in frame[0]):
         labels = tuple(str(label).strip() for label in frame[0])
         frame = frame.drop(columns=0)
     for at, column in enumerate(frame, start=1):
         if not pd.api.types.is_numeric_dtype(frame[column]) or pd.api.types.is_bool_dtype(frame[column]):
-            wrong = next((str(value) for value in frame[column] if not _is_number(str(value))), "True")
+            wrong = next((str(value) for value in frame[column] if not is_number(str(value))), "True")
             raise ValueError(f"text {wrong!r} among the numbers of timepoint {at}")
     return frame.to_numpy(dtype=np.float64), labels
-
-
-def _counts(fields: list[str]) -> bool:
-    """Say whether a line numbers its columns, as pandas does for lack of names."""
-    counted = [[str(i) for i in range(first, first + len(fields))] for first in (0, 1)]
-    return len(fields) >= COUNTED_HEADER and fields in counted
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text == ""
-    return "_" not in text
