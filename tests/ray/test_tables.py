@@ -1,3 +1,4 @@
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -57,7 +58,7 @@ def tables(made):
     def run(*words):
         return run_tables([*words, "--warehouse", made.home])
 
-    yield run
+    yield lambda *words: re.sub("  +", "  ", run(*words))
     if "2" in find_version("nights", made.home).table.versions:
         run("rollback", "nights", "--to", "1")
 
@@ -113,8 +114,8 @@ def test_list__shows_tables_and_cohorts_at_their_newest(made, tables):
 def test_show__tells_where_a_version_comes_from_and_goes_to(made, tables):
     said = tables("show", "nights@2")
     assert said.startswith("embedding table nights@2\n")
-    assert f"where          {made.refs[1].pointer}\n" in said
-    assert "MLflow model   models:/table.nights/2\n" in said
+    assert f"where  {made.refs[1].pointer}\n" in said
+    assert "MLflow model  models:/table.nights/2\n" in said
     assert "/cohorts/study version 2" in said
     assert "models:/toy version 1" in said
     assert "read by\nno MLflow run\n" in said
@@ -129,12 +130,12 @@ def test_diff__of_two_nights_and_of_two_models(made, tables, tmp_path):
     nights = tables("diff", "nights@champion", "nights", "--out", str(tmp_path / "nights"))
     assert nights.startswith("nights@1 -> nights@3\n")
     assert "cohort: 'study@1' -> 'study@3'" in nights
-    assert "rows added                  2" in nights
-    assert "rows changed                0 of 8 in both" in nights
+    assert "rows added  2" in nights
+    assert "rows changed  0 of 8 in both" in nights
     assert "added: sub-08, sub-09" in nights
     models = tables("diff", "nights", "elsewhere", "--out", str(tmp_path / "models"))
     assert "model: 'models:/toy/1' -> 'models:/toy-tables/1'" in models
-    assert "rows changed             10 of 10 in both" in models
+    assert "rows changed  10 of 10 in both" in models
     assert "note: two model versions made these vectors, so their axes differ: cosine says nothing" in models
     assert (tmp_path / "models" / "index.html").is_file()
 
@@ -216,7 +217,7 @@ def test_expire__keeps_champion_and_newest_and_the_rest_go_with_their_files(made
         open_table("nights@2", made.home)
     folder = local_path(made.refs[0].uri)
     assert sorted(path.name for path in (folder / "versions").iterdir()) == ["v1.json", "v3.json"]
-    assert len(list((folder / "metadata").glob("*.metadata.json"))) == 4  # three commits of this expiry, on the last
+    assert len(list((folder / "metadata").glob("*.metadata.json"))) == 3  # the last, and this expiry's two
     assert mlflow.MlflowClient().get_model_version("table.nights", "2").tags["expired"] == "true"
     with pytest.raises(EmbeddingsError, match="has no version '2'"):
         tables("promote", "nights@2")

@@ -100,7 +100,9 @@ def _draw_map(ax: Axes, diff: Diff, geometry: Comparison) -> None:
         ax.plot([x0, x1], [y0, y1], color=INK, linewidth=0.9, zorder=3)
         ax.annotate(diff.keys[i], (x1, y1), (5, 4), textcoords="offset points", fontsize=7.5, zorder=4)
     for points, colour, version in ((geometry.first, FIRST, diff.first), (geometry.second, SECOND, diff.second)):
-        ax.scatter(*points.T, s=size, color=colour, alpha=0.55, linewidths=0, label=version.label, zorder=2)
+        ax.scatter(
+            points[:, 0], points[:, 1], s=size, color=colour, alpha=0.55, linewidths=0, label=version.label, zorder=2
+        )
     ax.set_title("Both on one map, the second turned onto the first")
     ax.set_xlabel("component 1")
     ax.set_ylabel("component 2")
