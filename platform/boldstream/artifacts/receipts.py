@@ -29,8 +29,9 @@ def begin_run(
     *,
     quarantine_schema: pa.Schema = QUARANTINE_SCHEMA,
     beside: Sequence[tuple[VersionedTable, pa.Schema]] = (),
+    properties: dict[str, str] | None = None,
 ) -> None:
-    """Create a table, its quarantine and what else stands beside it for a run, or go on with the same run's.
+    """Create a table (with properties), its quarantine and what else stands beside it, or go on with the same run's.
 
     An unfinished run with other settings, which has published nothing, is cleared away.
 
@@ -49,7 +50,7 @@ def begin_run(
         )
         for found in (table, *(other for other, _ in others)):
             found.drop()
-    table.begin(schema, identity)
+    table.begin(schema, identity, properties)
     for other, its in others:
         other.begin(its, identity)
 

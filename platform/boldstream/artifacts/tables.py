@@ -26,8 +26,8 @@ RUN_PROPERTY = "boldstream.run"
 class VersionedTable(TableReader):
     """One Iceberg table of the warehouse with published versions ``1``, ``2``, …, and how they come to be."""
 
-    def begin(self, schema: pa.Schema, identity: dict[str, Any]) -> None:
-        """Create the table for a run, or go on with the one that the same run began.
+    def begin(self, schema: pa.Schema, identity: dict[str, Any], properties: dict[str, str] | None = None) -> None:
+        """Create the table for a run, with properties, or go on with the one that the same run began.
 
         Raises
         ------
@@ -35,7 +35,7 @@ class VersionedTable(TableReader):
             If the table was made by a run of another configuration; the message names the keys that differ.
         """
         if not self.exists:
-            self._create(schema, identity)
+            self._create(schema, identity, properties or {})
         if differing := self.differences(schema, identity):
             raise OutputExistsError(
                 f"{self.kind.rstrip('s')} {self.name!r} exists in {self.warehouse.uri} and was made with other "
@@ -44,7 +44,7 @@ class VersionedTable(TableReader):
         if not NO_RETRIES.items() <= self.iceberg.properties.items():
             self.set_properties(NO_RETRIES)
 
-    def _create(self, schema: pa.Schema, identity: dict[str, Any]) -> None:
+    def _create(self, schema: pa.Schema, identity: dict[str, Any], properties: dict[str, str]) -> None:
         """Create the table, unless another run does at this moment."""
         from pyiceberg.exceptions import TableAlreadyExistsError
         from sqlalchemy.exc import IntegrityError
@@ -53,7 +53,12 @@ class VersionedTable(TableReader):
         with contextlib.suppress(IntegrityError):
             catalog.create_namespace_if_not_exists(self.kind)
         # merged manifests keep planning fast where many commits have been made
-        known = {RUN_PROPERTY: json.dumps(identity), "commit.manifest-merge.enabled": "true", **NO_RETRIES}
+        known = {
+            **properties,
+            RUN_PROPERTY: json.dumps(identity),
+            "commit.manifest-merge.enabled": "true",
+            **NO_RETRIES,
+        }
         with contextlib.suppress(TableAlreadyExistsError):
             catalog.create_table(self._identifier, schema, location=self.uri, properties=known)
 

@@ -50,15 +50,23 @@ class Outputs:
         place = Warehouse.at(warehouse)
         table, quarantine = embedding_tables(place, name)
         failures = failures_table(place, name)
-        beside = [(failures, FAILURES_SCHEMA)]
-        begin_run(table, quarantine, schema, identity, quarantine_schema=REFUSALS_SCHEMA, beside=beside)
+        version = {COHORT_PROPERTY: cohort.ref.version}
+        begin_run(
+            table,
+            quarantine,
+            schema,
+            identity,
+            quarantine_schema=REFUSALS_SCHEMA,
+            beside=[(failures, FAILURES_SCHEMA)],
+            properties=version,
+        )
 
         def guard() -> None:
             _check_newest(table, cohort)
 
         guard()
-        if table.iceberg.properties.get(COHORT_PROPERTY) != cohort.ref.version:
-            table.set_properties({COHORT_PROPERTY: cohort.ref.version}, guard)
+        if not version.items() <= table.iceberg.properties.items():
+            table.set_properties(version, guard)
         return cls(
             Committer(table, "row_key", ["scan_digest"], ["vector_sha256"], guard),
             Committer(quarantine, "scan_key", ["scan_digest"], ["reason"]),

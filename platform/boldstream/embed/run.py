@@ -176,7 +176,8 @@ def _embed(plan: EmbedPlan, task: EmbedTask, outputs: Outputs, run: JobRun, *, f
     units = [{"unit": unit} for unit in plan.units]
     receipts = (
         ray.data.from_items(units, override_num_blocks=len(units))
-        .map_batches(read_scans, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=1)
+        # half a CPU: with the actors' own number Ray would fuse the reading into them, many files to one task
+        .map_batches(read_scans, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=1, num_cpus=0.5)
         .map_batches(
             BrainEncoder,
             fn_constructor_args=(task,),
