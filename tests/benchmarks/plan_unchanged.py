@@ -5,7 +5,7 @@
 A synthetic cohort of 100,000 scans and an embedding table that holds them all, in the files that the rooms write
 (64 scans each). The plan is everything between the model's check and the first task: opening the cohort version (every
 footer checked), opening the three tables, key and digest of both sides, the anti-join. The baseline finds the same out
-by a join over the cohort as pandas holds it, time series included, of a tenth of the files, times ten. Met: under 5 s.
+from whole rows, time series (short ones here) included: of a tenth of the files, times ten. Met: under 5 s.
 """
 
 import argparse
@@ -52,8 +52,7 @@ def main() -> None:
         started = time.perf_counter()
         held = set(outputs.vectors.index.rows["row_key"].to_pylist())
         for file in files:
-            rows = pq.read_table(local_path(file.uri)).to_pandas()
-            assert rows["scan_key"].isin(held).all()
+            assert held.issuperset(pq.read_table(local_path(file.uri))["scan_key"].to_pylist())
         baseline = (time.perf_counter() - started) * len(cohort.files) / len(files)
     ours = statistics.median(times)
     print(f"{n_scans} scans in {len(cohort.files)} files, nothing to do: plan {ours:.2f} s (median of 3: "
@@ -91,7 +90,8 @@ def make(warehouse: str, n_scans: int) -> None:
             | {
                 "row_key": scan["scan_key"], "part": 0, "scan_digest": scan["row_digest"], "status": "ok",
                 "vector_sha256": scan["row_digest"], "embedding": series[:N_DIMS], "n_windows": 1,
-                "strategy_id": "s", "model_version": "m", "model_digest": "d", "cohort_version": "c", "cohort_digest": "d",
+                "strategy_id": "s", "model_version": "m", "model_digest": "d", "cohort_version": "c",
+                "cohort_digest": "d",
             }
             for scan in scans
         ]  # fmt: skip

@@ -86,7 +86,8 @@ def embed_rows(batch: pa.Table, encoder: WindowEncoder, task: EmbedTask) -> list
 
 def _cut(known: dict[str, Any], scan: pa.Table, task: EmbedTask) -> Iterator[tuple[dict[str, Any], Windows | Setback]]:
     """Yield a row and the windows of every part of one scan."""
-    series: NDArray[np.float32] | Setback = setback_of(known) or attempt(_series, scan)
+    unread = setback_of(known)
+    series = attempt(_series, scan) if unread is None else unread
     digest = known.pop(DIGEST)
     for part in range(task.parts):
         key = row_key(known["scan_key"], part, task.parts)
