@@ -27,6 +27,7 @@ JOBS = {
     "embed": "embed a cohort with a model version into an embedding table",
     "report": "write the HTML report of embedding tables",
 }
+TABLES = "tables"
 DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
@@ -119,6 +120,15 @@ def configure_logging() -> None:
             warnings.simplefilter("ignore", category)
 
 
+def tables(words: Sequence[str]) -> None:
+    """Run ``boldstream tables …`` and print what it has to say; ends as `run_job` does."""
+    from boldstream.tables import run_tables
+
+    configure_logging()
+    with clean_exit():
+        print(run_tables(words))
+
+
 def main() -> None:
     """Run ``boldstream JOB …``."""
     parser = argparse.ArgumentParser(
@@ -129,7 +139,11 @@ def main() -> None:
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     for name, text in JOBS.items():
         jobs.add_parser(name, help=text, add_help=False)
+    jobs.add_parser(TABLES, help="list, show, compare, promote, export and expire versions of tables", add_help=False)
     known, rest = parser.parse_known_args()
+    if known.job == TABLES:
+        tables(rest)
+        return
     room = importlib.import_module(f"boldstream.{known.job}")
     door, config = DOORS[known.job]
     run_job(getattr(room, door), getattr(room, config), rest, f"boldstream {known.job}")

@@ -10,6 +10,9 @@ from boldstream.storage import sha256_of_folder
 from boldstream.tracking import JobRun
 
 MODEL_POINTER = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
+TABLE_KIND = "embedding-table"
+TABLE_PREFIX = "table."
+"""Registered embedding tables are called ``table.<name>``: no model is, for names of models hold no dot."""
 
 
 def register_model(
@@ -90,11 +93,14 @@ def resolve_model(pointer: str) -> ModelRef:
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise
-        known = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        names = sorted(model.name for model in client.search_registered_models())
+        known = ", ".join(name for name in names if not name.startswith(TABLE_PREFIX)) or "none"
         raise ModelError(
             f"model: {pointer!r} is not in the registry at {mlflow.get_tracking_uri()} (models there: {known}); "
             "set MLFLOW_TRACKING_URI to the registry that has it, or run jobs/pretrain.py"
         ) from None
+    if found.tags.get("kind") == TABLE_KIND:
+        raise ModelError(f"model: {pointer!r} is an embedding table, not an encoder; name the model that made it")
     if "digest" not in found.tags:
         raise ModelError(f"model: {pointer!r} was not registered by boldstream (its version has no digest tag)")
     return ModelRef(f"models:/{match['name']}", str(found.version), found.tags["digest"])

@@ -212,19 +212,19 @@ def test_pretrain__survives_a_killed_worker(people, uninterrupted, tmp_path):
     assert_same_training("killed", ref, uninterrupted, tmp_path)
 
 
-@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_pretrain__goes_on_after_its_driver_is_gone(people, uninterrupted, job, tmp_path, how, status):
-    output = f"driver-{how.name.lower()}"
-    config = config_of(people, output, **LONG)
-    process = job("pretrain", config)
-    run = wait_for_step(output, int(np.random.default_rng().integers(5, 35)))
-    process.send_signal(how)
-    said = process.communicate(timeout=120)
-    assert process.returncode == status, said
+def test_pretrain__goes_on_after_its_driver_is_gone(people, uninterrupted, job, tmp_path):
+    config = config_of(people, "driver", **LONG)
+    first, second = sorted(np.random.default_rng().choice(np.arange(5, 35), 2, replace=False).tolist())
+    for how, status, at in ((signal.SIGINT, 130, first), (signal.SIGKILL, -9, second)):
+        process = job("pretrain", config)
+        run = wait_for_step("driver", at)
+        process.send_signal(how)
+        said = process.communicate(timeout=120)
+        assert process.returncode == status, said
     ref = pretrain(config)
-    assert run_of(output).info.run_id == run.info.run_id
-    assert_same_training(output, ref, uninterrupted, tmp_path)
-    version = mlflow.MlflowClient().search_model_versions(f"name = '{output}'")
+    assert run_of("driver").info.run_id == run.info.run_id
+    assert_same_training("driver", ref, uninterrupted, tmp_path)
+    version = mlflow.MlflowClient().search_model_versions("name = 'driver'")
     assert len(version) == 1
 
 
@@ -276,13 +276,11 @@ def test_pretrain__refuses_fewer_scans_than_a_batch(people):
         pretrain(config_of(people, "few", optim={"batch_size": 32}))
 
 
-def test_pretrain__of_epochs_counts_its_steps(people):
+def test_pretrain__of_epochs_needs_more_of_them_than_warm_up(people):
     with pytest.raises(
         TrainingError, match=r"epochs 0.1 of 22 windows make 0 steps of 8, no more than optim.warmup_steps \(0\); raise"
     ):
         pretrain(config_of(people, "epochs", steps=None, epochs=0.1))
-    ref = pretrain(config_of(people, "epochs", steps=None, epochs=1.5))
-    assert mlflow.MlflowClient().get_model_version("epochs", ref.version).tags["trained_steps"] == "4"
 
 
 def test_pretrain__refuses_storage_that_cannot_be_written(people, tmp_path):
@@ -291,12 +289,14 @@ def test_pretrain__refuses_storage_that_cannot_be_written(people, tmp_path):
         pretrain(config_of(people, "stuck", checkpoint={"storage": f"{tmp_path}/file/disk"}))
 
 
-def test_pretrain__keeps_the_newest_checkpoints(people, tmp_path):
+def test_pretrain__of_epochs_counts_its_steps_and_keeps_the_newest_checkpoints(people, tmp_path):
     storage = tmp_path / "checkpoints"
-    pretrain(config_of(people, "kept", checkpoint={"storage": str(storage), "every_steps": 1, "keep": 2}))
+    checkpoint = {"storage": str(storage), "every_steps": 1, "keep": 2}
+    ref = pretrain(config_of(people, "kept", steps=None, epochs=1.5, checkpoint=checkpoint))
+    assert mlflow.MlflowClient().get_model_version("kept", ref.version).tags["trained_steps"] == "4"
     found = sorted(path.name for path in (storage / "kept").iterdir() if path.is_dir())
-    assert found == ["step-00000005", "step-00000006"]
-    assert exists(f"{storage}/kept/step-00000006/rank-0.pt")
+    assert found == ["step-00000003", "step-00000004"]
+    assert exists(f"{storage}/kept/step-00000004/rank-0.pt")
 
 
 # ---- collapse ----------------------------------------------------------------------------------------------------

@@ -116,6 +116,34 @@ def test_command__runs_a_job():
     assert found.stderr.startswith("ConfigError: configs/embed/none.yaml: no such file")
 
 
+def test_tables__without_a_command_prints_its_help():
+    found = command("tables")
+    assert found.returncode == 0
+    commands = ["list", "show", "diff", "promote", "rollback", "export", "expire"]
+    assert [name for name in commands if f"\n    {name} " in found.stdout] == commands
+    assert "boldstream tables diff abide-brainjepa@champion abide-brainjepa" in found.stdout
+    assert command("tables", "--help").stdout == found.stdout
+    assert "  boldstream tables diff abide@1 abide@2" in command("tables", "diff", "--help").stdout
+
+
+def test_tables__end_in_one_line_and_status_2(tmp_path):
+    found = command("tables", "show", "a@1", "--warehouse", tmp_path / "none")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert re.fullmatch(r"StorageError: there is no warehouse at .*/none; name yours with --warehouse\n", found.stderr)
+    found = command("tables", "diff", "a")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert re.fullmatch(r"boldstream tables diff: the following arguments are required: B .*\n", found.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help__of_tables_starts_nothing_heavy():
+    code = (
+        "import sys\nfrom boldstream.cli import tables\ntables([])\n"
+        "print([n for n in ('torch', 'ray', 'mlflow', 'pandas', 'matplotlib', 'sklearn') if n in sys.modules])"
+    )
+    assert run("-c", code).stdout.endswith("[]\n")
+
+
 def test_import__is_light():
     code = "import boldstream, sys; print([n for n in ('torch', 'ray', 'mlflow', 'pandas') if n in sys.modules])"
     assert run("-c", code).stdout == "[]\n"

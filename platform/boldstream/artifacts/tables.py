@@ -14,8 +14,7 @@ import pyarrow as pa
 
 from boldstream.artifacts.conflicts import NO_RETRIES, until_committed
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.settings import differing_columns
-from boldstream.artifacts.settings import differing_keys as differing_keys
+from boldstream.artifacts.settings import differing_columns, differing_keys
 from boldstream.artifacts.table_reader import MANIFEST_PROPERTY, TableReader
 from boldstream.errors import OutputExistsError
 from boldstream.storage import publish_bytes, remove_files

@@ -64,22 +64,35 @@ def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
     """Judge every scan of a table by all rules, those that need the other scans included."""
     table = cohort.column(READ).sort_by("scan_key")
     rows = table.drop_columns(["qc_fc_sketch"]).to_pandas()
-    found = outlier_scores(table["qc_fc_sketch"].to_pylist(), rows["site"].tolist())
+    found = outlier_scores(_sketches(table["qc_fc_sketch"]), rows["site"].tolist())
     keys = rows["scan_key"].tolist()
     copied = copies(
         find_duplicates(keys, table["qc_content_sha256"].to_pylist()),
         dict(zip(keys, rows["subject"], strict=True)),
     )
+    measured = table.select([f"qc_{name}" for name in QUALITY_MEASURES]).rename_columns(list(QUALITY_MEASURES))
     decisions = {}
-    for row, score in zip(table.to_pylist(), found.scores, strict=True):
-        measures = {name: row[f"qc_{name}"] for name in QUALITY_MEASURES}
+    each = (row for batch in measured.to_batches(max_chunksize=1024) for row in batch.to_pylist())
+    for key, measures, score in zip(keys, each, found.scores, strict=True):
         outlier = None if np.isnan(score) else float(score)
-        decisions[row["scan_key"]] = judge(measures, rules, outlier=outlier, duplicate_of=copied.get(row["scan_key"]))
+        decisions[key] = judge(measures, rules, outlier=outlier, duplicate_of=copied.get(key))
     rows["outlier"] = found.scores
     rows["pc_1"], rows["pc_2"] = found.coordinates.T
     rows["qc_status"] = [decisions[key].status for key in keys]
     rows["qc_reasons"] = [[reason.text for reason in decisions[key].reasons] for key in keys]
     return CohortQuality(rows, decisions, found.note)
+
+
+def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    """Return sketches as one matrix, NaN for scans without one."""
+    lists = column.combine_chunks()
+    there = lists.is_valid().to_numpy(zero_copy_only=False)
+    values = lists.drop_null().flatten().to_numpy()
+    width = len(values) // max(1, int(there.sum()))
+    matrix = np.full((len(lists), max(1, width)), np.nan, dtype=np.float32)
+    if width:
+        matrix[there] = values.reshape(-1, width)
+    return matrix
 
 
 def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable) -> None:

@@ -1,0 +1,196 @@
+"""`boldstream tables …`: the commands, what they take, and what they print."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+EXAMPLES = """\
+Tables are named as everywhere: name (its newest version), name@2, name@champion, or the full line that a job printed.
+cohorts/name says that a cohort is meant.
+
+examples:
+  boldstream tables list
+  boldstream tables show abide-brainjepa
+  boldstream tables diff abide-brainjepa@champion abide-brainjepa      what changed since the champion
+  boldstream tables promote abide-brainjepa@4                          let @champion mean version 4
+  boldstream tables rollback abide-brainjepa                           and take that back
+  boldstream tables export abide-brainjepa@4 --to vectors.parquet
+  boldstream tables expire abide-brainjepa --keep 5 --dry-run
+"""
+
+
+def run_tables(words: Sequence[str]) -> str:
+    """Run one of the commands and return what it has to say.
+
+    Raises
+    ------
+    BoldstreamError
+        What the command's function raises.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(list(words))
+    if arguments.command is None:
+        return parser.format_help().rstrip()
+    run: Callable[[argparse.Namespace], str] = arguments.run
+    return run(arguments)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, like every other error of boldstream."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line and status 2."""
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` tells more)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    shared = Parser(add_help=False)
+    shared.add_argument(
+        "--warehouse", default="warehouse", metavar="W", help="where tables live, path or URI (default: %(default)s)"
+    )
+    parser = Parser(
+        prog="boldstream tables",
+        description="Look at versions of embedding tables and cohorts, compare them, and say which one counts.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], str], text: str, more: str = "") -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            parents=[shared],
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.{more}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    add("list", _list, "list all embedding tables and cohorts at their newest versions")
+    one = add("show", _show, "tell what a version was made of, who has read it, and the table's other versions")
+    one.add_argument("table", metavar="NAME[@V]")
+    _add_diff(add)
+    one = add("promote", _promote, "let an alias (champion) mean a version")
+    one.add_argument("table", metavar="NAME@V")
+    one.add_argument("--alias", default="champion", help="(default: %(default)s)")
+    one = add("rollback", _rollback, "let an alias (champion) mean again what it meant before its last promotion")
+    one.add_argument("table", metavar="NAME")
+    one.add_argument("--to", metavar="V", help="go back to this version instead")
+    one.add_argument("--alias", default="champion", help="(default: %(default)s)")
+    one = add("export", _export, "write a version as plain Parquet or CSV", _EXPORT)
+    one.add_argument("table", metavar="NAME[@V]")
+    one.add_argument("--to", required=True, metavar="FILE.parquet|FILE.csv|FOLDER")
+    one.add_argument("--overwrite", action="store_true", help="replace what is there")
+    _add_expire(add)
+    return parser
+
+
+_EXPORT = """
+
+  FILE.parquet   all columns, vectors as lists of float32, the manifest in the file's metadata
+  FILE.csv       the vector in columns embedding_0, embedding_1, …; no time series, no regional latents
+  FOLDER         a Parquet file and manifest.json"""
+
+_DIFF = """ Counts rows added,
+removed and changed; of those in both, cosine, linear CKA, neighbours shared and Procrustes error, each with what it
+would be by chance. Writes a page (index.html), its picture and numbers.json.
+
+examples:
+  boldstream tables diff abide@1 abide@2
+  boldstream tables diff abide-model3 abide-model4 --out since-model3"""
+
+_EXPIRE = """
+
+The newest N versions stay, and every version that an alias means (the champion). Files that nothing refers to, such
+as a killed worker's shards, go once they are --grace-hours old. Nothing is asked; --dry-run shows what would go."""
+
+
+def _add_diff(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from boldstream.tables.limits import MAX_SCANS
+
+    one = add("diff", _diff, "compare two versions of embedding tables", _DIFF)
+    one.add_argument("first", metavar="A")
+    one.add_argument("second", metavar="B")
+    one.add_argument("--out", metavar="FOLDER", help="(default: diff-A-B)")
+    one.add_argument(
+        "--max-scans", type=int, default=MAX_SCANS, metavar="N", help="rows compared (default: %(default)s)"
+    )
+    one.add_argument("--seed", type=int, default=0, help="of the rows drawn (default: %(default)s)")
+
+
+def _add_expire(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from boldstream.tables.limits import GRACE_HOURS
+
+    one = add("expire", _expire, "let old versions go, with the files that only they need", _EXPIRE)
+    one.add_argument("table", metavar="NAME")
+    one.add_argument("--keep", type=int, required=True, metavar="N", help="versions that stay, the newest")
+    one.add_argument("--grace-hours", type=float, default=GRACE_HOURS, metavar="H", help="(default: %(default)s)")
+    one.add_argument("--dry-run", action="store_true", help="print what would go, and touch nothing")
+
+
+def _list(arguments: argparse.Namespace) -> str:
+    from boldstream.table_registry import has_registry
+    from boldstream.tables.overview import list_tables
+    from boldstream.tables.wording import say_list
+
+    return say_list(list_tables(arguments.warehouse), arguments.warehouse, has_registry())
+
+
+def _show(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.overview import show_table
+    from boldstream.tables.wording import say_show
+
+    return say_show(show_table(arguments.table, arguments.warehouse))
+
+
+def _diff(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.diff import diff_tables
+    from boldstream.tables.wording import say_diff
+
+    found, folder = diff_tables(
+        arguments.first,
+        arguments.second,
+        arguments.warehouse,
+        arguments.out,
+        max_scans=arguments.max_scans,
+        seed=arguments.seed,
+    )
+    return f"{say_diff(found)}\npage: {folder / 'index.html'}"
+
+
+def _promote(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.champion import promote_table
+    from boldstream.tables.wording import say_moved
+
+    return say_moved(promote_table(arguments.table, arguments.warehouse, arguments.alias))
+
+
+def _rollback(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.champion import rollback_table
+    from boldstream.tables.wording import say_moved
+
+    return say_moved(rollback_table(arguments.table, arguments.warehouse, arguments.to, arguments.alias))
+
+
+def _export(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.export import export_table
+    from boldstream.tables.wording import say_exported
+
+    return say_exported(export_table(arguments.table, arguments.warehouse, arguments.to, overwrite=arguments.overwrite))
+
+
+def _expire(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.expiry import expire_table
+    from boldstream.tables.wording import say_expired
+
+    done = expire_table(
+        arguments.table,
+        arguments.warehouse,
+        arguments.keep,
+        grace_hours=arguments.grace_hours,
+        dry_run=arguments.dry_run,
+    )
+    return say_expired(done)

@@ -1,0 +1,51 @@
+"""The page of a comparison: one HTML file that needs nothing else, and its picture beside it."""
+
+import base64
+import importlib.resources
+from pathlib import Path
+
+import jinja2
+
+import boldstream
+from boldstream.tables.diff import Diff
+from boldstream.tables.figures import draw_diff
+from boldstream.tables.find import Version
+from boldstream.tables.overview import made_of
+from boldstream.tables.wording import diff_notes, diff_rows
+
+NUMBERS = "numbers.json"
+PICTURE = "diff.png"
+MOST_LISTED = 200
+
+
+def write_page(diff: Diff, folder: Path) -> None:
+    """Write ``index.html`` and ``diff.png`` into a folder."""
+    picture = draw_diff(diff)
+    (folder / PICTURE).write_bytes(picture)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = importlib.resources.files("boldstream.tables").joinpath("diff.html.j2").read_text(encoding="utf-8")
+    first, second = _facts(diff.first), _facts(diff.second)
+    page = environment.from_string(source).render(
+        diff=diff,
+        notes=diff_notes(diff),
+        rows=diff_rows(diff),
+        facts=[(name, first.get(name, "-"), second.get(name, "-")) for name in {**first, **second}],
+        picture=base64.b64encode(picture).decode(),
+        most=MOST_LISTED,
+        package=boldstream.__version__,
+    )
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _facts(version: Version) -> dict[str, str]:
+    manifest = version.manifest
+    return {
+        "where": version.ref.pointer,
+        "sha256": manifest.digest[:12],
+        "rows": str(manifest.rows),
+        **made_of(manifest),
+        "created": manifest.created_at,
+        "MLflow run": manifest.mlflow_run_id or "none",
+    }
