@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from boldstream.config import Config
-from boldstream.errors import BoldstreamError, OutputExistsError
+from boldstream.errors import BoldstreamError, IncompleteError, OutputExistsError
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
+EXIT_INCOMPLETE = 3
 EXIT_INTERRUPTED = 130
 
 JOBS = {
@@ -46,7 +47,8 @@ def run_job(
     """Run one room from the command line and exit: parse, open the door, print the reference that it gives.
 
     ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
-    ends in one line and status 2; Ctrl-C in one line and status 130; anything else keeps its traceback.
+    ends in one line and status 2; an output without scans that failed prints its reference and ends in one line and
+    status 3; Ctrl-C in one line and status 130; anything else keeps its traceback.
     """
     configure_logging()
     with clean_exit():
@@ -61,6 +63,10 @@ def clean_exit(hint: str = "") -> Iterator[None]:
     """End the process with one line and the right status where the block fails for a reason that a user can mend."""
     try:
         yield
+    except IncompleteError as error:
+        print(error.ref)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(EXIT_INCOMPLETE)
     except BoldstreamError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         if isinstance(error, OutputExistsError) and hint:

@@ -15,11 +15,14 @@
     ├── GradientError          a gradient that does not fit its atlas, or cannot be computed
     ├── ModelError             a model version that cannot be found or built
     │   └── CheckpointError    … whose weights have a missing, extra or wrongly shaped key
-    └── TrainingError          a pretraining that cannot start or go on
+    ├── TrainingError          a pretraining that cannot start or go on
+    └── IncompleteError        an output that was made and published, without scans that failed; carries its reference
 
 Messages say what happened, with the values, and what to do next. The command line prints them as one clean
-line and exits with status 2.
+line and exits with status 2; with 3 after an `IncompleteError`, whose reference it prints too.
 """
+
+from typing import Any
 
 
 class BoldstreamError(Exception):
@@ -98,3 +101,23 @@ class CheckpointError(ModelError):
 
 class TrainingError(BoldstreamError):
     """A pretraining cannot start or go on."""
+
+
+class IncompleteError(BoldstreamError):
+    """An output was made and published, but scans are missing from it because they failed.
+
+    Parameters
+    ----------
+    ref : Ref
+        The artifact version that was published.
+    message : str
+        How many failed, why, and whether the same command tries them again.
+    """
+
+    def __init__(self, ref: Any, message: str) -> None:
+        super().__init__(ref, message)
+        self.ref = ref
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message

@@ -263,7 +263,7 @@ class Warehouse:
         """
         from pyiceberg.catalog import load_catalog
         from sqlalchemy import URL
-        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         uri = os.environ.get(CATALOG_VARIABLE)
         if uri is None:
@@ -277,9 +277,11 @@ class Warehouse:
             uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
         kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
         properties = {"type": kind, "uri": uri, "warehouse": self.uri, **_s3_properties(self.uri)}
+        name = self.uri if kind == "sql" else "boldstream"  # one SQL catalog may serve many warehouses
         try:
-            # One SQL catalog may serve many warehouses: its rows are told apart by the catalog's name.
-            return load_catalog(self.uri if kind == "sql" else "boldstream", **properties)
+            with contextlib.suppress(OperationalError):  # where another process makes its tables at this moment
+                return load_catalog(name, **properties)
+            return load_catalog(name, **properties)
         except (SQLAlchemyError, OSError) as error:
             raise StorageError(f"catalog of warehouse {self.uri!r} cannot be opened: {error}") from None
 

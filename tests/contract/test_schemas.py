@@ -20,7 +20,7 @@ from boldstream.artifacts.cohort import (
     iter_timeseries,
     open_cohort,
 )
-from boldstream.artifacts.embeddings import embedding_schema
+from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
 from boldstream.artifacts.shards import write_shard
 from boldstream.refs import CohortRef
@@ -53,6 +53,8 @@ def carried():
         ("cohort", cohort_schema({"iq": pa.float64(), "diagnosis": pa.string()})),
         ("quarantine", QUARANTINE_SCHEMA),
         ("embeddings", embedding_schema(carried())),
+        ("embeddings_quarantine", REFUSALS_SCHEMA),
+        ("embeddings_failures", FAILURES_SCHEMA),
     ],
 )
 def test_schema__is_the_released_one(name, schema):

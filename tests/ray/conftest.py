@@ -89,6 +89,24 @@ def strategy(tmp_path):
 
 
 @pytest.fixture
+def embed_config(study, strategy, tmp_path):
+    """Return a function that makes configurations of embedding tables in a warehouse of the test's own."""
+    from boldstream.embed import EmbedConfig
+
+    def make(**values):
+        known = {
+            "output": "table",
+            "cohort": study.cohort.pointer,
+            "model": study.model.pointer,
+            "strategy": values.pop("strategy", None) or strategy(),
+            "warehouse": str(tmp_path / "w"),
+        }
+        return EmbedConfig.model_validate(known | values)
+
+    return make
+
+
+@pytest.fixture
 def job(cluster, tmp_path):
     """Return a function that starts a job as a process of its own on the tests' Ray."""
     import ray
@@ -96,7 +114,7 @@ def job(cluster, tmp_path):
     started = []
 
     def start(name, config):
-        path = tmp_path / f"{name}.yaml"
+        path = tmp_path / f"{name}-{len(started)}.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
         env = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
         process = subprocess.Popen(

@@ -206,7 +206,7 @@ def test_expire__keeps_champion_and_newest_and_the_rest_go_with_their_files(made
     before = {ref.version: open_table(ref.pointer, made.home).vectors() for ref in made.refs}
     dry = tables("expire", "nights", "--keep", "1", "--grace-hours", "0", "--dry-run")
     assert dry.startswith("nights: versions would go: 2; kept: 1 (champion), 3\n")
-    assert "versions/v2.json" in dry
+    assert "versions/v2-" in dry
     np.testing.assert_array_equal(open_table("nights@2", made.home).vectors(), before["2"])
 
     said = tables("expire", "nights", "--keep", "1", "--grace-hours", "0")

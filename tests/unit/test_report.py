@@ -100,6 +100,7 @@ def make_table(warehouse, name, cohort, rows, vectors, *, parts=2, model="models
             **scan,
             **stamp,
             "row_key": row_key(scan["scan_key"], part, parts),
+            "scan_digest": scan["row_digest"],
             "part": part,
             "embedding": vectors(i, part),
         }

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,10 @@ def publish(table, rows, **values):
     return table.publish(rows=rows, mlflow_run_id=None, **known | values)
 
 
+def manifest_path(table, version):
+    return local_path(table.manifest_uri(version))
+
+
 @pytest.fixture
 def table(warehouse):
     """One published version with two rows, and one row more that belongs to none."""
@@ -71,13 +76,14 @@ def test_version__holds_what_was_there_when_it_was_published(table):
 
 
 def test_versions__are_numbers_not_text(table):
-    for _ in range(10):
-        publish(table, 3)
+    for i in range(10):
+        publish(table, 3, digest=f"other{i}")
     assert table.newest() == "11"
 
 
 def test_manifest__is_json_beside_the_table(table):
-    found = json.loads((local_path(table.uri) / "versions" / "v1.json").read_text())
+    found = json.loads(manifest_path(table, "1").read_text())
+    assert re.fullmatch(r"v1-[0-9a-f]{8}.json", manifest_path(table, "1").name)
     assert (found["kind"], found["name"], found["version"], found["rows"]) == ("cohorts", "a", "1", 2)
     assert found["content"]["iceberg_snapshot"]
 
@@ -152,11 +158,19 @@ def test_unfinished_table__is_not_there_for_readers(warehouse):
 
 
 def test_manifest_without_tag__is_no_version(table):
-    folder = local_path(table.uri) / "versions"
-    shutil.copy(folder / "v1.json", folder / "v2.json")
+    first = manifest_path(table, "1")
+    shutil.copy(first, first.with_name("v2-00000000.json"))
     assert again(table).versions == ["1"]
     assert publish(table, 3).version == "2"
     assert again(table).manifest("2").rows == 3
+
+
+def test_manifest__of_an_earlier_release_is_found(table):
+    first = manifest_path(table, "1")
+    first.rename(first.with_name("v1.json"))
+    with table.iceberg.transaction() as transaction:
+        transaction.remove_properties("boldstream.manifest.v1")
+    assert again(table).manifest("1").rows == 2
 
 
 def test_open__says_what_is_there_instead(table, warehouse):
@@ -195,14 +209,14 @@ def test_open__refuses_a_folder_of_parquet(tmp_path):
 
 
 def test_open__refuses_a_version_without_manifest(table, warehouse):
-    manifest = local_path(table.uri) / "versions" / "v1.json"
+    manifest = manifest_path(table, "1")
     manifest.unlink()
     with pytest.raises(
-        CohortError, match=r"cohort a@1 has no manifest \(.*v1.json is missing\), so what it holds cann"
+        CohortError, match=r"cohort a@1 has no manifest \(.*v1-\w+.json is missing\), so what it holds cann"
     ):
         open_cohort("a", warehouse.uri)
     manifest.write_text("{")
-    with pytest.raises(ArtifactError, match=r"a@1 \(.*v1.json\): is no manifest .* the artifact is not whole"):
+    with pytest.raises(ArtifactError, match=r"a@1 \(.*v1-\w+.json\): is no manifest .* the artifact is not whole"):
         open_cohort("a", warehouse.uri)
 
 

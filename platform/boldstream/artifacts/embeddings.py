@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.files import DataFile
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import VersionedTable
@@ -16,10 +17,12 @@ from boldstream.storage import Warehouse
 
 KIND = "embeddings"
 QUARANTINE_KIND = "embeddings_quarantine"
+FAILURES_KIND = "embeddings_failures"
 
 KEY_FIELDS = [
     pa.field("row_key", pa.string(), nullable=False),
     pa.field("part", pa.int32(), nullable=False),
+    pa.field("scan_digest", pa.string(), nullable=False),
 ]
 VECTOR_FIELDS = [
     pa.field("status", pa.string(), nullable=False),
@@ -34,10 +37,33 @@ VECTOR_FIELDS = [
     pa.field("cohort_digest", pa.string(), nullable=False),
 ]
 
+REFUSALS_SCHEMA = QUARANTINE_SCHEMA.append(pa.field("scan_digest", pa.string(), nullable=False))
+"""The quarantine: what can never be embedded as it is. ``scan_key`` holds the row's key, the part's number in it."""
+
+FAILURES_SCHEMA = pa.schema(
+    [
+        pa.field("row_key", pa.string(), nullable=False),
+        pa.field("scan_key", pa.string(), nullable=False),
+        pa.field("scan_digest", pa.string(), nullable=False),
+        pa.field("room", pa.string(), nullable=False),
+        pa.field("error_class", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("traceback_digest", pa.string(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("failed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+"""Errors that may pass: one row a scan (or part) that failed in its last attempt, gone once it is embedded.
+
+``traceback_digest`` is the sha256 of the traceback without paths, line numbers and values: equal for equal faults.
+"""
+
 
 def embedding_schema(cohort_columns: pa.Schema) -> pa.Schema:
     """Return the schema of an embedding table: keys, the cohort's light columns carried through, the vectors.
 
+    ``scan_digest`` is the cohort row's ``row_digest``: a scan whose digest changes is embedded again.
     ``status`` is ``ok`` or ``padded`` (the scan was shorter than one window and the strategy allowed padding).
     ``embedding`` holds the vector; ``roi_latents`` the (n_rois, n_dims) mean over windows and patches, flattened
     row by row, where the strategy keeps it, else null. Scans without a vector are in the quarantine table.
@@ -105,3 +131,8 @@ def embedding_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, V
         VersionedTable(warehouse, KIND, name, EmbeddingsError),
         VersionedTable(warehouse, QUARANTINE_KIND, name, EmbeddingsError),
     )
+
+
+def failures_table(warehouse: Warehouse, name: str) -> VersionedTable:
+    """Return the table of scans that failed when they were embedded."""
+    return VersionedTable(warehouse, FAILURES_KIND, name, EmbeddingsError)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.tables import differing_keys
+from boldstream.artifacts.settings import differing_keys
 from boldstream.config import digest_json
 from boldstream.errors import ArtifactError, GradientError, OutputExistsError, StorageError
 from boldstream.refs import GradientRef, split_pointer

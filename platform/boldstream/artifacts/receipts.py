@@ -4,12 +4,13 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
+from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.progress import Progress
 
@@ -20,8 +21,17 @@ COMMIT_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-def begin_run(table: VersionedTable, quarantine: VersionedTable, schema: pa.Schema, identity: dict[str, Any]) -> None:
-    """Create a table and its quarantine for a run, or go on with those that the same run began.
+def begin_run(
+    table: VersionedTable,
+    quarantine: VersionedTable,
+    schema: pa.Schema,
+    identity: dict[str, Any],
+    *,
+    quarantine_schema: pa.Schema = QUARANTINE_SCHEMA,
+    beside: Sequence[tuple[VersionedTable, pa.Schema]] = (),
+    properties: dict[str, str] | None = None,
+) -> None:
+    """Create a table (with properties), its quarantine and what else stands beside it, or go on with the same run's.
 
     An unfinished run with other settings, which has published nothing, is cleared away.
 
@@ -30,6 +40,7 @@ def begin_run(table: VersionedTable, quarantine: VersionedTable, schema: pa.Sche
     OutputExistsError
         If the table has a published version that was made with other settings.
     """
+    others = [(quarantine, quarantine_schema), *beside]
     if table.exists and not table.versions and (differing := table.differences(schema, identity)):
         logger.warning(
             "%s %s: clearing away an unfinished run with other settings (%s)",
@@ -37,10 +48,11 @@ def begin_run(table: VersionedTable, quarantine: VersionedTable, schema: pa.Sche
             table.name,
             "; ".join(differing),
         )
-        table.drop()
-        quarantine.drop()
-    table.begin(schema, identity)
-    quarantine.begin(QUARANTINE_SCHEMA, identity)
+        for found in (table, *(other for other, _ in others)):
+            found.drop()
+    table.begin(schema, identity, properties)
+    for other, its in others:
+        other.begin(its, identity)
 
 
 def list_reasons(quarantine: VersionedTable) -> str:
@@ -58,14 +70,16 @@ def _counted(reasons: Counter[str]) -> str:
 
 
 class Receipts:
-    """The driver's side of a run that writes one table and its quarantine.
+    """The driver's side of a run: commits what the workers have written.
 
     Parameters
     ----------
-    table, quarantine : VersionedTable
-        Where shards are committed.
+    sinks : mapping of Committer
+        By the receipts' fields that name shards: ``shard``, ``quarantine``, and others that a room has.
     progress : Progress
         Told of every receipt.
+    fail_fast : bool
+        Stop at the first receipt with an ``error``: the text of what failed in it first.
 
     Attributes
     ----------
@@ -73,19 +87,30 @@ class Receipts:
         Quarantine reasons so far.
     """
 
-    def __init__(self, table: VersionedTable, quarantine: VersionedTable, progress: Progress) -> None:
-        self.table, self.quarantine, self.progress = table, quarantine, progress
+    def __init__(self, sinks: Mapping[str, Committer], progress: Progress, *, fail_fast: bool = False) -> None:
+        self.sinks, self.progress, self.fail_fast = sinks, progress, fail_fast
         self.reasons: Counter[str] = Counter()
 
     def take(self, receipts: Iterable[dict[str, Any]]) -> None:
-        """Commit all receipts, some at a time, and say what went to quarantine."""
+        """Commit all receipts, some at a time, and say what went to quarantine.
+
+        Raises
+        ------
+        ArtifactError
+            With `fail_fast`, at the first failure; what was written before is committed.
+        """
         waiting: list[dict[str, Any]] = []
         committed = time.monotonic()
         try:
             for receipt in receipts:
                 waiting.append(receipt)
                 self.reasons.update(json.loads(receipt["reasons"]))
-                self.progress.add(receipt["rows"] + receipt["quarantined"], receipt["quarantined"])
+                done = receipt["rows"] + receipt["quarantined"] + receipt.get("failed", 0)
+                self.progress.add(done, receipt["quarantined"])
+                if self.fail_fast and receipt.get("error"):
+                    raise self.sinks["shard"].table.error(
+                        f"{receipt['error']} (fail_fast: the first failure ends the run)"
+                    )
                 if len(waiting) >= COMMIT_SHARDS or time.monotonic() - committed >= COMMIT_SECONDS:
                     # taken out first: a commit that is interrupted must not be tried again below
                     ready, waiting, committed = waiting, [], time.monotonic()
@@ -100,9 +125,9 @@ class Receipts:
                 self.progress.job,
                 self.reasons.total(),
                 _counted(self.reasons),
-                self.quarantine.uri,
+                self.sinks["quarantine"].table.uri,
             )
 
     def _commit(self, receipts: list[dict[str, Any]]) -> None:
-        self.table.append([receipt["shard"] for receipt in receipts if receipt["shard"]])
-        self.quarantine.append([receipt["quarantine"] for receipt in receipts if receipt["quarantine"]])
+        for field, sink in self.sinks.items():
+            sink.commit([receipt[field] for receipt in receipts if receipt[field]])

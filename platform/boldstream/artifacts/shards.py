@@ -1,5 +1,6 @@
 """Parquet shards: files that workers write whole, under names that follow from what is in them."""
 
+import hashlib
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -15,6 +16,19 @@ ROW_GROUP_SIZE = 16
 def shard_name(keys: Sequence[str], identity: str) -> str:
     """Return the file name of a shard: the same rows of the same run always get the same name."""
     return f"{digest_json([identity, list(keys)])[:24]}.parquet"
+
+
+def content_name(rows: pa.Table) -> str:
+    """Return the file name of a shard that follows from all values in it.
+
+    Two runs that write the same keys with vectors that differ in the last bit write two files: a file that is committed
+    is never written over with another content.
+    """
+    whole = rows.replace_schema_metadata().combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, whole.schema) as stream:
+        stream.write_table(whole)
+    return f"{hashlib.sha256(sink.getvalue()).hexdigest()[:24]}.parquet"
 
 
 def write_shard(table_uri: str, name: str, rows: pa.Table) -> str:

@@ -134,8 +134,8 @@ def plan_expiry(table: VersionedTable, keep: int, protected: Collection[str], gr
             "restore the file or make the table again from its sources"
         )
     freed = _paths(_referenced(iceberg, ending))
-    freed |= {file.path for file in stored if file.name in {f"{MANIFESTS}v{version}.json" for version in gone}}
-    needed |= {file.path for file in stored if file.name in {f"{MANIFESTS}v{version}.json" for version in kept}}
+    freed |= {file.path for file in stored if file.name in {_manifest(table, version) for version in gone}}
+    needed |= {file.path for file in stored if file.name in {_manifest(table, version) for version in kept}}
     oldest = datetime.datetime.now(datetime.UTC) - grace
     unneeded = [file for file in stored if file.path not in needed]
     return Expiry(
@@ -195,6 +195,11 @@ def _referenced(iceberg: "Table", snapshots: Iterable["Snapshot"]) -> set[str]:
         found.add(path)
         found.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(iceberg.io))
     return found
+
+
+def _manifest(table: VersionedTable, version: str) -> str:
+    """Return the path of a version's manifest below the table."""
+    return table.manifest_uri(version).removeprefix(f"{table.uri}/")
 
 
 def _metadata_files(iceberg: "Table") -> set[str]:

@@ -71,7 +71,15 @@ class EmbedConfig(Config):
     actors: int = pydantic.Field(default=1, ge=1)
     """Encoders side by side (one a GPU where there are GPUs)."""
 
+    max_attempts: int = pydantic.Field(default=3, ge=1)
+    """Runs in which a scan that fails (out of memory, an unexpected error) is tried before it is left."""
+
+    fail_fast: bool = False
+    """Stop at the first scan that fails, instead of going on with the others."""
+
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "batch_size", "actors", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset(
+        {"warehouse", "batch_size", "actors", "max_attempts", "fail_fast", "cluster"}
+    )

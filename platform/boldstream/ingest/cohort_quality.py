@@ -6,11 +6,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
 from boldstream.artifacts.cohort import QUALITY_MEASURES, QUARANTINE_SCHEMA, cohort_schema, iter_timeseries
-from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.commit import Committer
+from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import ScanError
 from boldstream.ingest.config import IngestConfig
@@ -93,23 +95,23 @@ def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return matrix
 
 
-def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, config: IngestConfig) -> None:
+def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable) -> None:
     """Move scans that a rule over the cohort quarantines to the quarantine table.
 
     They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in
     both, and the same command takes them out.
     """
-    there = quarantine.values("scan_key")
+    refused, kept = Committer(quarantine, "scan_key"), Committer(cohort, "scan_key")
     uris = dict(zip(quality.rows["scan_key"], quality.rows["source_uri"], strict=True))
     moved = [
         quarantine_row(key, ScanError("quality", decision.message), uris[key])
         for key, decision in quality.set_aside.items()
-        if key not in there
     ]
     if moved:
-        name = shard_name([row["scan_key"] for row in moved], config.config_hash())
-        quarantine.append([write_shard(quarantine.uri, name, pa.Table.from_pylist(moved, QUARANTINE_SCHEMA))])
-    cohort.remove("scan_key", cohort.values("scan_key") & quarantine.values("scan_key"))
+        rows = pa.Table.from_pylist(moved, QUARANTINE_SCHEMA)
+        refused.commit([write_shard(quarantine.uri, content_name(rows), rows)])
+    out = refused.refresh()["scan_key"].combine_chunks()
+    kept.remove(lambda rows: pc.is_in(rows["scan_key"], value_set=out))
 
 
 def material_of(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from boldstream.artifacts.cohort import cohort_schema, cohort_tables
+from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
@@ -67,7 +68,7 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         if not cohort.values("scan_key"):
             raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
         quality = judge_cohort(cohort, config.quality)
-        set_aside(quality, cohort, quarantine, config)
+        set_aside(quality, cohort, quarantine)
         ref, is_new = _publish(config, plan, cohort, quarantine, regions, quality, run)
         if is_new or config.qc_page:
             _show_quality(config, plan, cohort, quarantine, quality, ref, run)
@@ -99,7 +100,8 @@ def _read(
     shards = [todo[i : i + size] for i in range(0, len(todo), size)]
     rows = [{"scans": json.dumps([plan.as_dict() for plan in shard])} for shard in shards]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(ingest_shard, fn_kwargs={"task": task})
-    Receipts(cohort, quarantine, Progress(run, "ingest", len(todo))).take(dataset.iter_rows())
+    sinks = {"shard": Committer(cohort, "scan_key"), "quarantine": Committer(quarantine, "scan_key")}
+    Receipts(sinks, Progress(run, "ingest", len(todo))).take(dataset.iter_rows())
 
 
 def _publish(

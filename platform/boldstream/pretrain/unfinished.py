@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from boldstream.artifacts.tables import differing_keys
+from boldstream.artifacts.settings import differing_keys
 from boldstream.errors import TrainingError
 from boldstream.pretrain.config import PretrainConfig
 from boldstream.storage import Warehouse, absolute_uri, exists, publish_bytes, read_bytes, remove_files

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.compare import Comparison, compare, paired_cosine
-from boldstream.artifacts.tables import differing_keys
+from boldstream.artifacts.settings import differing_keys
 from boldstream.artifacts.versions import iter_batches
 from boldstream.errors import ConfigError, OutputExistsError
 from boldstream.storage import publish_folder

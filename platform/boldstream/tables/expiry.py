@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass
 
-from boldstream.artifacts.embeddings import QUARANTINE_KIND
+from boldstream.artifacts.embeddings import FAILURES_KIND, QUARANTINE_KIND
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import Expiry, StoredFile, expire, plan_expiry
 from boldstream.errors import ConfigError, EmbeddingsError
@@ -15,7 +15,7 @@ from boldstream.tracking import tracking_address
 
 @dataclass(frozen=True)
 class Expired:
-    """What went, or would go, of a table and of its quarantine.
+    """What went, or would go, of a table, its quarantine and its failures.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Expired:
     protected : dict of str to list of str
         Versions that an alias means, with these aliases.
     files : list of StoredFile
-        Of both.
+        Of all three.
     """
 
     name: str
@@ -71,10 +71,10 @@ def expire_table(
         protected.setdefault(one.version, []).append(alias)
     grace = datetime.timedelta(hours=grace_hours)
     plan = plan_expiry(table, keep, protected, grace)
-    quarantine = VersionedTable(table.warehouse, QUARANTINE_KIND, table.name, EmbeddingsError)
-    plans = [(table, plan)] + (
-        [(quarantine, plan_expiry(quarantine, 1, plan.kept, grace))] if quarantine.exists else []
-    )
+    beside = [
+        VersionedTable(table.warehouse, kind, table.name, EmbeddingsError) for kind in (QUARANTINE_KIND, FAILURES_KIND)
+    ]
+    plans = [(table, plan), *((one, plan_expiry(one, 1, plan.kept, grace)) for one in beside if one.exists)]
     if dry_run:
         return Expired(table.name, plan, protected, [file for _, one in plans for file in one.files], True)
     manifests = {gone: table.manifest(gone) for gone in plan.versions}

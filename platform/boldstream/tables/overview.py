@@ -5,7 +5,8 @@ from typing import Any
 
 from boldstream.artifacts import cohort
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.tables import VersionedTable, differing_keys
+from boldstream.artifacts.settings import differing_keys
+from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import table_names
 from boldstream.refs import CohortRef, EmbeddingTableRef
 from boldstream.table_registry import CHAMPION, RegisteredTable, has_registry, registered_table

@@ -1,0 +1,115 @@
+"""Which rows a table holds: key and digest columns, read from the files and nothing else."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from boldstream.errors import ArtifactError, first_line
+from boldstream.storage import filesystem
+
+if TYPE_CHECKING:
+    from boldstream.artifacts.tables import VersionedTable
+
+FILE = "file"
+PATH = "__filename"  # pyarrow's own column of a dataset's rows
+
+
+def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[ArtifactError]) -> pa.Table:
+    """Read small columns of Parquet files; adds ``file``, the place of a row's file in `uris`, int32.
+
+    Raises
+    ------
+    ArtifactError
+        If a file is missing or cannot be read.
+    """
+    import pyarrow.dataset as pads
+
+    schema = pa.schema([*columns, pa.field(FILE, pa.int32())])
+    if not uris:
+        return schema.empty_table()
+    fs, _ = filesystem(uris[0])
+    paths = [uri.partition("://")[2] for uri in uris]
+    names = [field.name for field in columns]
+    try:
+        dataset = pads.dataset(paths, schema=pa.schema(columns), format="parquet", filesystem=fs)
+        found = dataset.to_table(columns=[*names, PATH])
+    except (OSError, pa.ArrowInvalid) as problem:
+        raise error(
+            f"a data file cannot be read ({first_line(problem)}); restore it, or make the table again"
+        ) from None
+    places = pc.index_in(found[PATH], value_set=pa.array(paths))
+    if places.null_count:
+        raise error(f"a data file answers to another name than {paths[0]!r}; report this, with the storage you use")
+    return found.select(names).append_column(FILE, places).cast(schema)
+
+
+def pairs(rows: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
+    """Return key and digests of each row as one string, to look rows up by."""
+    return pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in columns), "\n")
+
+
+def rows_in(rows: pa.Table, others: pa.Table, columns: Sequence[str], other_columns: Sequence[str]) -> pa.ChunkedArray:
+    """Say of each row whether another table has it, by key and digests."""
+    return pc.is_in(pairs(rows, columns), value_set=pairs(others, other_columns).combine_chunks())
+
+
+class KeyIndex:
+    """Key and digest of every row that a table holds at one snapshot, and the file of each.
+
+    Parameters
+    ----------
+    table : VersionedTable
+    key : str
+        Column that tells rows apart.
+    digest : sequence of str
+        Columns that tell a row's states apart: a row of the same key with other values replaces the one that is there.
+        None: a row that is there stays.
+    extra : sequence of str
+        Further small columns to keep.
+
+    Attributes
+    ----------
+    rows : pyarrow.Table
+        Columns `key`, `digest`, `extra`, and ``file``.
+    snapshot_id : int or None
+        Snapshot that `rows` are of; None for an empty table.
+    """
+
+    def __init__(self, table: "VersionedTable", key: str, digest: Sequence[str], extra: Sequence[str] = ()) -> None:
+        self.table, self.key, self.state = table, key, [key, *digest]
+        self.columns = [table.schema.field(name) for name in (*self.state, *extra)]
+        self.snapshot_id: int | None = None
+        self.rows = read_columns([], self.columns, table.error)
+        self._places: dict[str, int] = {}
+
+    def refresh(self) -> None:
+        """Follow the table to its current snapshot: read files that are new, forget files that are gone."""
+        iceberg = self.table.iceberg.refresh()
+        snapshot = iceberg.current_snapshot()
+        if snapshot is None or snapshot.snapshot_id == self.snapshot_id:
+            return
+        there = self.table.current_files()
+        gone = [place for uri, place in self._places.items() if uri not in there]
+        if gone:
+            self.rows = self.rows.filter(pc.invert(pc.is_in(self.rows[FILE], value_set=pa.array(gone, pa.int32()))))
+            self._places = {uri: place for uri, place in self._places.items() if uri in there}
+        new = [uri for uri in there if uri not in self._places]
+        self.adopt(new, read_columns(new, self.columns, self.table.error), snapshot.snapshot_id)
+
+    def adopt(self, uris: Sequence[str], rows: pa.Table, snapshot_id: int) -> None:
+        """Take in files of a snapshot whose rows are known; ``file`` of the rows counts in `uris`."""
+        first = max(self._places.values(), default=-1) + 1
+        self._places |= {uri: first + i for i, uri in enumerate(uris)}
+        placed = rows.set_column(
+            rows.schema.get_field_index(FILE), FILE, pc.add(rows[FILE], pa.scalar(first, pa.int32()))
+        )
+        self.rows = pa.concat_tables([self.rows, placed])
+        self.snapshot_id = snapshot_id
+
+    def files_of(self, rows: pa.Table) -> list[str]:
+        """Return the files that rows of the index are in."""
+        uris = {place: uri for uri, place in self._places.items()}
+        return [uris[place] for place in np.unique(rows[FILE].to_numpy())]
