@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import time
@@ -224,3 +225,19 @@ def test_ingest__interrupted_ends_in_one_line_and_status_130(many, job, wait_for
     assert "interrupted; the same command again goes on from what is there" in err
     assert ingest_cohort(many).version == "1"
     assert_whole(many, N_MANY)
+
+
+def test_ingest__that_cannot_write_its_shards_stops_in_one_line(tmp_path, job):
+    write_study(tmp_path, ["1", "2"])
+    config = ingest_config(tmp_path)
+    blocked = tmp_path / "warehouse" / "cohorts" / "study"
+    blocked.mkdir(parents=True)
+    (blocked / "data").write_text("in the way")
+    process = job("ingest", config)
+    out, err = process.communicate(timeout=180)
+    assert (process.returncode, out) == (2, "")
+    assert re.search(r"^StorageError: .*/data/\w+\.parquet: cannot be written: ", err, re.MULTILINE)
+    assert "Traceback" not in err
+    (blocked / "data").unlink()
+    assert ingest_cohort(config).version == "1"
+    assert_whole(config, 2)

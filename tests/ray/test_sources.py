@@ -69,6 +69,7 @@ def test_fmriprep__gives_the_painted_series_and_what_lies_beside_them(tmp_path):
     assert (row["n_timepoints_original"], row["censored"], row["qc_status"]) == (60, None, "keep")
     assert 0.05 < row["mean_fd"] < 0.5
     assert row["qc_mean_fd"] == row["mean_fd"]
+    assert row["qc_dvars"] == pytest.approx(1, abs=0.05)  # the confounds' own: 20 / 20
     assert row["qc_min_coverage"] == 1
     assert row["qc_tsnr"] > 1
     assert len(row["qc_fc_sketch"]) == 64

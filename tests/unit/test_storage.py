@@ -1,4 +1,7 @@
 import gzip
+import re
+import subprocess
+import sys
 
 import pytest
 
@@ -159,3 +162,24 @@ def test_read_bytes__leaves_packed_files_packed(tmp_path):
     packed = gzip.compress(b"1,2\n")
     (tmp_path / "scan.csv.gz").write_bytes(packed)
     assert read_bytes(str(tmp_path / "scan.csv.gz")) == packed
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # what a full disk is, without one
+from boldstream.errors import StorageError
+from boldstream.storage import publish_bytes
+publish_bytes(sys.argv[1], b"x" * 900_000)
+try:
+    publish_bytes(sys.argv[1], b"y" * 2_000_000)
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_publish__on_a_full_disk_leaves_what_was_there(tmp_path):
+    target = tmp_path / "scan.parquet"
+    found = subprocess.run([sys.executable, "-c", FULL_DISK, target], capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"{target}: cannot be written: .*(too large|space).*\n", found.stdout, re.IGNORECASE)
+    assert target.read_bytes() == b"x" * 900_000
+    assert list(tmp_path.iterdir()) == [target]

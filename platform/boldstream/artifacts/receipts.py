@@ -12,6 +12,7 @@ import pyarrow as pa
 from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.tables import VersionedTable
+from boldstream.errors import StorageError
 from boldstream.progress import Progress
 
 COMMIT_SHARDS = 32
@@ -94,15 +95,21 @@ class Receipts:
     def take(self, receipts: Iterable[dict[str, Any]]) -> None:
         """Commit all receipts, some at a time, and say what went to quarantine.
 
+        A worker's error that no retry mends comes in a receipt's ``stopped``: raised, it would arrive as Ray's own.
+
         Raises
         ------
+        StorageError
+            If a worker could not write; what was written before is committed.
         ArtifactError
-            With `fail_fast`, at the first failure; what was written before is committed.
+            With `fail_fast`, at the first failure, likewise.
         """
         waiting: list[dict[str, Any]] = []
         committed = time.monotonic()
         try:
             for receipt in receipts:
+                if receipt["stopped"]:
+                    raise StorageError(receipt["stopped"])
                 waiting.append(receipt)
                 self.reasons.update(json.loads(receipt["reasons"]))
                 done = receipt["rows"] + receipt["quarantined"] + receipt.get("failed", 0)

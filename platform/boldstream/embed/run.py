@@ -55,8 +55,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     OutputExistsError
         If the table exists and was made with another model, strategy or cohort.
     EmbeddingsError
-        If no scan can be embedded, if the table follows a newer version of the cohort, or, with ``fail_fast``, if a
-        scan fails.
+        If no scan can be embedded, the table follows a newer version of the cohort, or, with ``fail_fast``, a scan fails.
     IncompleteError
         If a version was published without scans that failed; carries its reference.
     """
@@ -70,14 +69,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         run.log_parent(model)
         connect(config.cluster)
         device, precision = _arithmetic(config)
-        identity = {
-            "cohort": cohort.ref.uri,
-            "model": model.pointer,
-            "model_digest": model.digest,
-            "strategy": strategy.model_dump(mode="json"),
-            "parts": config.parts,
-            "precision": precision,
-        }
+        identity = _identity(cohort, model, strategy, config.parts, precision)
         carried = _carried(cohort)
         outputs = Outputs.open(config.warehouse, config.output, cohort, embedding_schema(carried), identity)
         plan = plan_rows(cohort, outputs, config.parts, config.max_attempts)
@@ -102,6 +94,18 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     if problem := describe_incomplete(ref, outputs, plan.expected, config.max_attempts):
         raise IncompleteError(ref, problem)
     return ref
+
+
+def _identity(cohort: Cohort, model: ModelRef, strategy: Strategy, parts: int, precision: Precision) -> dict[str, Any]:
+    """Return what a table is of: other values need another table."""
+    return {
+        "cohort": cohort.ref.uri,
+        "model": model.pointer,
+        "model_digest": model.digest,
+        "strategy": strategy.model_dump(mode="json"),
+        "parts": parts,
+        "precision": precision,
+    }
 
 
 def _put_files(folder: Path) -> "ray.ObjectRef":

@@ -10,6 +10,7 @@ import pyarrow as pa
 from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.embed.task import EmbedTask
+from boldstream.errors import StorageError
 
 
 def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
@@ -19,15 +20,22 @@ def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
     good = batch.filter(batch["vector_sha256"].is_valid()).select(task.schema.names).cast(task.schema)
     first = failed.slice(0, 1).to_pylist()
     receipt: dict[str, Any] = {
-        "shard": _write(task.table_uri, good),
-        "quarantine": _write(task.quarantine_uri, _refusals(refused)),
-        "failures": _write(task.failures_uri, _failures(failed, task)),
+        "shard": "",
+        "quarantine": "",
+        "failures": "",
         "rows": good.num_rows,
         "quarantined": refused.num_rows,
         "failed": failed.num_rows,
         "reasons": json.dumps(Counter(refused["reason"].to_pylist())),
         "error": "; ".join(f"{row['row_key']} failed: {row['error_class']}: {row['message']}" for row in first),
+        "stopped": "",
     }
+    try:
+        receipt["shard"] = _write(task.table_uri, good)
+        receipt["quarantine"] = _write(task.quarantine_uri, _refusals(refused))
+        receipt["failures"] = _write(task.failures_uri, _failures(failed, task))
+    except StorageError as error:
+        receipt["stopped"] = str(error)
     return {name: [value] for name, value in receipt.items()}
 
 

@@ -109,6 +109,7 @@ def prepare_scan(
         coverage=scan.coverage,
         tsnr=scan.tsnr,
         fd=cleaned.fd,
+        dvars=cleaned.dvars,
         mean_fd=mean_fd,
         kept=kept,
     )

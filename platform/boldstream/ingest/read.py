@@ -16,7 +16,7 @@ from boldstream.ingest.regions import Regions
 from boldstream.parcellation.confounds import ConfoundFiles
 from boldstream.parcellation.extract import extract_series
 from boldstream.parcellation.timeseries import check_regions, read_timeseries
-from boldstream.parcellation.timing import sidecar_t_r
+from boldstream.parcellation.timing import header_t_r, sidecar_t_r
 from boldstream.parcellation.ukb import read_ukb
 from boldstream.parcellation.xcpd import kept_timepoints, read_qc, read_xcpd
 from boldstream.storage import open_stream, read_bytes
@@ -192,7 +192,7 @@ def _read_fmriprep(files: ScanFiles, regions: Regions) -> ReadScan:
     confounds = None
     if (table := files.read_if_there("confounds")) is not None:
         confounds = ConfoundFiles(table, files.read_if_there("confounds_sidecar"), files.name("bold"))
-    t_rs = _sidecar_t_r(files, "sidecar") | {"the image's header": found.t_r}
+    t_rs = _sidecar_t_r(files, "sidecar") | {"the image's header": header_t_r(found.t_r or 0.0, found.zooms, "sec")}
     return ReadScan(found.values, None, t_rs, None, found.coverage, found.tsnr, confounds)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.shards import shard_name, write_shard
 from boldstream.config import digest_json
-from boldstream.errors import ScanError
+from boldstream.errors import ScanError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan, problem_of
 from boldstream.ingest.prepare import prepare_scan
@@ -55,16 +55,28 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
             good.append(cohort_row(plan, task))
         except ScanError as error:
             bad.append(quarantine_row(plan.scan_key, error, plan.source_uri))
-    identity = task.config.config_hash()
-    receipt: dict[str, Any] = {"shard": "", "quarantine": "", "rows": len(good), "quarantined": len(bad)}
-    if good:
-        name = shard_name([scan["scan_key"] for scan in good], identity)
-        receipt["shard"] = write_shard(task.cohort_uri, name, pa.Table.from_pylist(good, task.schema))
-    if bad:
-        name = shard_name([scan["scan_key"] for scan in bad], identity)
-        receipt["quarantine"] = write_shard(task.quarantine_uri, name, pa.Table.from_pylist(bad, QUARANTINE_SCHEMA))
-    receipt["reasons"] = json.dumps(Counter(scan["reason"] for scan in bad))
+    receipt: dict[str, Any] = {
+        "shard": "",
+        "quarantine": "",
+        "rows": len(good),
+        "quarantined": len(bad),
+        "reasons": json.dumps(Counter(scan["reason"] for scan in bad)),
+        "stopped": "",
+    }
+    try:
+        receipt["shard"] = _write(task.cohort_uri, good, task.schema, task)
+        receipt["quarantine"] = _write(task.quarantine_uri, bad, QUARANTINE_SCHEMA, task)
+    except StorageError as error:
+        receipt["stopped"] = str(error)
     return receipt
+
+
+def _write(table_uri: str, rows: list[dict[str, Any]], schema: pa.Schema, task: IngestTask) -> str:
+    """Write rows as a shard; return its URI, empty if there are none."""
+    if not rows:
+        return ""
+    name = shard_name([row["scan_key"] for row in rows], task.config.config_hash())
+    return write_shard(table_uri, name, pa.Table.from_pylist(rows, schema))
 
 
 def quarantine_row(scan_key: str, error: ScanError, source_uri: str) -> dict[str, Any]:

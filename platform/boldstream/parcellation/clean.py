@@ -18,6 +18,7 @@ from boldstream.parcellation.confounds import (
     Strategy,
     count_dummies,
     displacement,
+    given_dvars,
     read_confounds,
     resolve_strategy,
     select_regressors,
@@ -123,6 +124,8 @@ class CleanedSeries:
         Framewise displacement (mm), NaN where it is missing.
     mean_fd : float or None
         Its mean over all timepoints that have one, the censored ones included.
+    dvars : array, shape (n_timepoints - n_dummies,), float64, or None
+        fMRIPrep's standardised DVARS.
     regressors : tuple of str
         Confounds that were removed.
     notes : tuple of str
@@ -135,6 +138,7 @@ class CleanedSeries:
     kept: NDArray[np.bool_]
     fd: NDArray[np.float64] | None
     mean_fd: float | None
+    dvars: NDArray[np.float64] | None = None
     regressors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -209,7 +213,8 @@ def clean_series(
     fd = displacement(table) if table is not None else None
     mean_fd = float(np.nanmean(fd)) if fd is not None and np.isfinite(fd).any() else None
     series = np.ascontiguousarray(left, dtype=np.float32)
-    return CleanedSeries(series, n_timepoints, n_dummies, kept, fd, mean_fd, names, notes)
+    dvars = given_dvars(table) if table is not None else None
+    return CleanedSeries(series, n_timepoints, n_dummies, kept, fd, mean_fd, dvars, names, notes)
 
 
 def restore_axis(values: NDArray[np.floating], kept: NDArray[np.bool_], how: Restoration) -> NDArray[np.float32]:

@@ -40,6 +40,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 """nilearn's presets: components, and where their parameters are not the defaults."""
 FD_COLUMN = "framewise_displacement"
+DVARS_COLUMN = "std_dvars"
 STEADY_PREFIX = "non_steady_state_outlier"
 UNUSABLE = (AttributeError, LookupError, TypeError, ValueError)
 """What nilearn raises on tables and sidecars that lack what a strategy needs."""
@@ -171,6 +172,11 @@ def count_dummies(table: pd.DataFrame) -> int:
 def displacement(table: pd.DataFrame) -> NDArray[np.float64] | None:
     """Return framewise displacement (mm) by timepoint, NaN where it is missing (the first); None without the column."""
     return table[FD_COLUMN].to_numpy(dtype=np.float64) if FD_COLUMN in table else None
+
+
+def given_dvars(table: pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return fMRIPrep's standardised DVARS by timepoint, NaN where it is missing; None without the column."""
+    return table[DVARS_COLUMN].to_numpy(dtype=np.float64) if DVARS_COLUMN in table else None
 
 
 def select_regressors(table: pd.DataFrame, files: ConfoundFiles, strategy: Strategy) -> Regressors:

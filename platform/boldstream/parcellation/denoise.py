@@ -55,8 +55,7 @@ def denoise(
     absent = np.isnan(values).all(axis=0)
     series = np.asarray(values, dtype=np.float64)[:, ~absent]
     _check_finite(series, np.flatnonzero(~absent), kept)
-    n_noise = 0 if noise is None else noise.shape[1]
-    n_kept = int(kept.sum())
+    n_kept, n_noise = int(kept.sum()), 0 if noise is None else noise.shape[1]
     _check_length(n_kept, len(values), n_noise)
     cleaned = np.full((n_kept, values.shape[1]), np.nan)
     if absent.all():
