@@ -55,7 +55,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     OutputExistsError
         If the table exists and was made with another model, strategy or cohort.
     EmbeddingsError
-        If no scan can be embedded, the table follows a newer version of the cohort, or, with ``fail_fast``, a scan fails.
+        If no scan can be embedded, the table follows a newer cohort version, or, with ``fail_fast``, a scan fails.
     IncompleteError
         If a version was published without scans that failed; carries its reference.
     """
