@@ -18,7 +18,7 @@ from boldstream.config import digest_json
 from boldstream.embed import embed_cohort
 from boldstream.errors import IncompleteError
 from boldstream.ingest import ingest_cohort
-from boldstream.storage import Warehouse
+from boldstream.storage import Warehouse, local_path
 from synthetic import ingest_config, series, write_participants, write_scan, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -82,7 +82,7 @@ def test_embed__whose_driver_is_killed_goes_on_to_the_same_vectors(slow, job, wa
 
 def actors():
     """Return the process ids of the encoder actors of this test session's own Ray."""
-    found = []
+    found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             title = (path / "cmdline").read_bytes()
@@ -91,14 +91,24 @@ def actors():
         except (FileNotFoundError, ProcessLookupError):
             continue
         if b"BrainEncoder" in title and int(owner) == os.getpid():
-            found.append(int(path.name))
+            found.add(int(path.name))
     return found
 
 
-def test_embed__whose_actor_is_killed_finishes_with_the_same_vectors(slow, job, wait_for_a_commit, whole):
+def wait_for_a_shard(table, process):
+    """Wait until the writers have written first shards: the actor is at work, and far from done."""
+    deadline = time.monotonic() + 240
+    while not any((local_path(table.uri) / "data").glob("*.parquet")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_embed__whose_actor_is_killed_finishes_with_the_same_vectors(slow, job, whole):
+    before = actors()  # of an earlier run, on their way out
     process = job("embed", slow)
-    wait_for_a_commit(embedding_tables(Warehouse.at(slow.warehouse), "table")[0], process)
-    (actor,) = actors()
+    wait_for_a_shard(embedding_tables(Warehouse.at(slow.warehouse), "table")[0], process)
+    (actor,) = actors() - before
     os.kill(actor, signal.SIGKILL)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
