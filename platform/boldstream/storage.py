@@ -170,13 +170,13 @@ def publish_bytes(uri: str, data: bytes | pa.Buffer) -> None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             draft = f"{path}.{uuid.uuid4().hex}.part"
             try:
-                with fs.open_output_stream(draft) as stream:
+                with fs.open_output_stream(draft, compression=None) as stream:
                     stream.write(data)
                 fs.move(draft, path)
             finally:
                 Path(draft).unlink(missing_ok=True)
         else:
-            with fs.open_output_stream(path) as stream:
+            with fs.open_output_stream(path, compression=None) as stream:
                 stream.write(data)
     except OSError as error:
         raise StorageError(f"{uri}: cannot be written: {error}") from None

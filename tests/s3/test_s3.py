@@ -12,7 +12,6 @@ import yaml
 from boldstream.artifacts.cohort import cohort_tables, iter_timeseries, open_cohort
 from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import CohortError, StorageError
-from boldstream.ingest import IngestConfig, ingest_cohort
 from boldstream.storage import Warehouse, exists, filesystem, list_files, publish_bytes, read_bytes
 from synthetic import ROIS, ingest_config, write_study
 from trees import write_fmriprep, write_label_volume
@@ -30,6 +29,8 @@ def test_files__of_any_name_are_written_listed_and_read(s3, name):
     assert list_files(folder) == [f"{name}.bin"]
     assert read_bytes(f"{folder}/{name}.bin") == b"second"
     assert exists(f"{folder}/{name}.bin")
+    publish_bytes(f"{folder}/{name}.bin.gz", b"packed by whoever made it")
+    assert read_bytes(f"{folder}/{name}.bin.gz") == b"packed by whoever made it"
     assert not exists(f"{folder}/none")
 
 
@@ -139,7 +140,7 @@ def test_path__with_source_and_warehouse_on_s3(s3, tracking, tmp_path, monkeypat
 
 
 @pytest.mark.ray
-def test_fmriprep__on_s3_is_streamed_and_what_cannot_be_read_is_quarantined(s3, cluster, tmp_path):
+def test_fmriprep__on_s3_is_streamed_and_what_cannot_be_read_is_quarantined(s3, tracking, tmp_path):
     written = write_fmriprep(tmp_path / "source", ["1", "2", "3"])
     write_label_volume(tmp_path / "toy.nii.gz")
     root = f"{s3}/derivatives/fmriprep"
@@ -148,19 +149,24 @@ def test_fmriprep__on_s3_is_streamed_and_what_cannot_be_read_is_quarantined(s3, 
         if "sub-3" in path.name and path.name.endswith(".nii.gz"):
             data = data[: len(data) // 2]
         publish_bytes(f"{root}/{path.relative_to(tmp_path / 'source')}", data)
-    config = IngestConfig(
-        output="s3-images",
-        source={"kind": "fmriprep", "root": root},
-        atlas="toy",
-        atlas_file=str(tmp_path / "toy.nii.gz"),
-        warehouse=str(tmp_path / "warehouse"),
+    warehouse = str(tmp_path / "warehouse")
+    values = {"output": "s3-images", "source": {"kind": "fmriprep", "root": root}, "warehouse": warehouse}
+    values |= {"atlas": "toy", "atlas_file": str(tmp_path / "toy.nii.gz"), "cluster": {"object_store_gb": 0.3}}
+    (tmp_path / "ingest.yaml").write_text(yaml.safe_dump(values))
+    found = subprocess.run(
+        [sys.executable, ROOT / "jobs" / "ingest.py", "--config", tmp_path / "ingest.yaml"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        check=False,
     )
-    ref = ingest_cohort(config)
-    table = open_cohort(ref.pointer, "").table.iceberg.scan().to_arrow().sort_by("scan_key").combine_chunks()
+    assert found.returncode == 0, found.stderr
+    table = open_cohort("s3-images", warehouse).table.iceberg.scan().to_arrow().sort_by("scan_key").combine_chunks()
     assert table["subject"].to_pylist() == ["1", "2"]
     for subject, values in zip("12", iter_timeseries(table), strict=True):
         np.testing.assert_allclose(values, written[subject], rtol=1e-4)
     assert table["source_uri"].to_pylist()[0].startswith(f"{root}/sub-1/func/")
-    _, quarantine = cohort_tables(Warehouse.at(config.warehouse), "s3-images")
+    _, quarantine = cohort_tables(Warehouse.at(warehouse), "s3-images")
     (row,) = quarantine.column(["scan_key", "reason"]).to_pylist()
     assert row == {"scan_key": "sub-3_task-rest", "reason": "unreadable"}
