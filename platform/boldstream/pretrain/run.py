@@ -108,7 +108,7 @@ def _task(
         steps,
         per_step,
         len(scans.plan.scan_keys),
-        steps * per_step / scans.plan.windows_per_epoch,
+        steps * per_step / max(1, scans.plan.windows_per_epoch),
         len(scans.held_out_subjects),
         config.workers.count,
     )
