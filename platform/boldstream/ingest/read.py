@@ -15,6 +15,7 @@ from boldstream.ingest.plan import ScanPlan
 from boldstream.ingest.regions import Regions
 from boldstream.parcellation.confounds import ConfoundFiles
 from boldstream.parcellation.extract import extract_series
+from boldstream.parcellation.permutation import reorder_columns
 from boldstream.parcellation.timeseries import check_regions, read_timeseries
 from boldstream.parcellation.timing import header_t_r, sidecar_t_r
 from boldstream.parcellation.ukb import read_ukb
@@ -179,7 +180,7 @@ def read_scan(plan: ScanPlan, source: SourceConfig, regions: Regions) -> ReadSca
         )
         found = ReadScan(table.values, table.column_names)
     check_regions(found.values, found.names, regions.source.roi_names)
-    values = found.values if regions.order is None else np.ascontiguousarray(found.values[:, regions.order])
+    values = found.values if regions.order is None else reorder_columns(found.values, regions.order)
     return replace(found, values=values, sha256=files.sha256)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from boldstream.artifacts.settings import plain_schema
 from boldstream.artifacts.versions import iter_batches
 from boldstream.errors import ConfigError, OutputExistsError
 from boldstream.storage import local_path, publish_folder
@@ -78,17 +79,9 @@ def _export_folder(found: Version, path: Path) -> Exported:
 def _batches(found: Version) -> Iterator[pa.RecordBatch]:
     """Stream all rows with Arrow's usual types instead of pyiceberg's large ones."""
     for batch in iter_batches(found.table, found.manifest.version):
-        plain = pa.schema([pa.field(f.name, _plain(f.type), nullable=f.nullable) for f in batch.schema])
+        plain = plain_schema(batch.schema)
         if batch.num_rows:
             yield from pa.Table.from_batches([batch]).cast(plain).to_batches()
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_string(kind):
-        return pa.string()
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(_plain(kind.value_type))
-    return kind
 
 
 def _write_parquet(found: Version, path: Path) -> int:
