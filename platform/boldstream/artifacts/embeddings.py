@@ -11,6 +11,7 @@ from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.files import DataFile
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import VersionedTable
+from boldstream.artifacts.versions import resolve_version
 from boldstream.errors import EmbeddingsError
 from boldstream.refs import EmbeddingTableRef
 from boldstream.storage import Warehouse
@@ -109,7 +110,8 @@ def open_table(pointer: str, warehouse: str) -> EmbeddingTable:
     Parameters
     ----------
     pointer : str
-        ``name``, ``name@version`` or the full line that the embed job printed.
+        ``name`` (the newest), ``name@version``, ``name@champion`` or another alias, or the full line that the embed
+        job printed.
     warehouse : str
         Path or URI of the warehouse, for pointers that do not name theirs.
 
@@ -119,7 +121,7 @@ def open_table(pointer: str, warehouse: str) -> EmbeddingTable:
         If it is not there, was never finished, has no manifest, or has a missing, truncated or foreign file.
     """
     table, version = VersionedTable.locate(pointer, KIND, warehouse, field="table", error=EmbeddingsError)
-    manifest = table.manifest(version)
+    manifest = table.manifest(resolve_version(table, version))
     files = table.check_files(manifest.version)
     ref = EmbeddingTableRef(table.uri, manifest.version, manifest.digest)
     return EmbeddingTable(ref, manifest, table, tuple(files))

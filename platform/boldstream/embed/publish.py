@@ -15,6 +15,7 @@ from boldstream.embed.config import EmbedConfig, Strategy
 from boldstream.embed.outputs import ROW, Outputs
 from boldstream.errors import EmbeddingsError
 from boldstream.refs import EmbeddingTableRef, ModelRef
+from boldstream.table_registry import register_table_version
 from boldstream.tracking import JobRun
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def publish_table(
     ref = EmbeddingTableRef(index.table.uri, manifest.version, manifest.digest)
     run.log_metrics({"vectors": rows.num_rows, "quarantined": n_refused, "failed": failed.num_rows})
     run.log_output(ref, manifest)
+    register_table_version(ref, manifest, run)
     return ref
 
 
