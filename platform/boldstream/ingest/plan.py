@@ -1,7 +1,7 @@
 """Join the scans of a source with what is known of them, before anything is read."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +10,8 @@ from boldstream.errors import ScanError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.find import FoundScan, find_scans
 from boldstream.ingest.participants import bare, read_participants, read_sessions
-from boldstream.storage import absolute_uri, list_files
+from boldstream.ingest.stamps import stamp_files, stamp_scan
+from boldstream.listing import list_folder
 
 ENTITY = re.compile(r"[A-Za-z0-9]+(?:[-_.+][A-Za-z0-9]+)*")
 ENTITIES = {"subject": "sub", "session": "ses", "task": "task", "run": "run"}
@@ -43,6 +44,8 @@ class ScanPlan:
         Reason and message of a scan that goes to quarantine unread.
     space : str or None
         Template space that its name tells.
+    stamp : str
+        Another one where anything has changed that the scan's row could show, see `boldstream.ingest.stamps`.
     """
 
     scan_key: str
@@ -50,6 +53,7 @@ class ScanPlan:
     values: dict[str, Any]
     problem: tuple[str, str] | None = None
     space: str | None = None
+    stamp: str = ""
 
     @property
     def source_uri(self) -> str:
@@ -113,7 +117,8 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
         values["t_r"] = _t_r_of(values, config)
         entities = scan.fields | {name: values[name] for name in ENTITIES}
         _check_entities(entities, scan)
-        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space")))
+        stamp = stamp_scan(scan.stamp, values, problem)
+        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space"), stamp))
     _refuse_doubles(plans)
     without = sorted(participants.rows.keys() - {key for _, key in keyed})
     without += [" ".join(map(str, pair)) for pair in sorted(sessions.rows.keys() - seen_sessions)]
@@ -125,12 +130,13 @@ def _list_scans(config: IngestConfig) -> list[FoundScan]:
     """List the source's files, in one walk, and find the scans in them."""
     source = config.source
     try:
-        files = list_files(source.root)
+        listing = list_folder(source.root)
     except StorageError as error:
         raise SourceError(f"source: {error}") from None
-    if not files:
+    if not listing.paths:
         raise SourceError(f"source: {source.root} holds no files")
-    return find_scans(source, files, absolute_uri(source.root))
+    found = find_scans(source, listing.paths, listing.root)
+    return [replace(scan, stamp=stamp_files(scan.files, listing)) for scan in found]
 
 
 def _participant_key(scan: FoundScan, config: IngestConfig) -> str:
