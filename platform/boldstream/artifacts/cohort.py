@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KIND = "cohorts"
 QUARANTINE_KIND = "cohorts_quarantine"
+SET_ASIDE_KIND = "cohorts_set_aside"
+STAMPS_KIND = "cohorts_stamps"
 
 IDENTITY_FIELDS = [
     pa.field("scan_key", pa.string(), nullable=False),
@@ -85,6 +87,15 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("source_sha256", pa.string()),
     ]
 )
+ROW_STATE = ("row_digest", "source_sha256", "source_uri")
+"""Columns that tell the states of a cohort's row apart: what was computed, from which content, and where that was."""
+
+STAMPS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in ("scan_key", "stamp", *ROW_STATE)],
+)
+"""How every scan of the source was when it was last read (``stamp``), and the row that it gave: its `ROW_STATE`, empty
+where the scan went to quarantine."""
+
 FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS + QUALITY_FIELDS)
 
 
@@ -184,4 +195,16 @@ def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, Vers
     return (
         VersionedTable(warehouse, KIND, name, CohortError),
         VersionedTable(warehouse, QUARANTINE_KIND, name, CohortError),
+    )
+
+
+def tables_beside(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:
+    """Return what ingest keeps beside a cohort to go on from: scans set aside by rules over the cohort, and stamps.
+
+    Neither has versions. Scans that are set aside are in the first with their series, so that they can be judged again
+    when the cohort has changed, and come back; the second is of `STAMPS_SCHEMA`.
+    """
+    return (
+        VersionedTable(warehouse, SET_ASIDE_KIND, name, CohortError),
+        VersionedTable(warehouse, STAMPS_KIND, name, CohortError),
     )

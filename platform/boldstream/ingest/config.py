@@ -167,13 +167,17 @@ class IngestConfig(Config):
     qc_page: str | None = None
     """File (path or URI) to write the quality page to as well; MLflow has it in any case."""
 
+    max_removed: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Largest share of a cohort's scans that may be gone from the source: more looks like a disk that is not mounted,
+    and the job stops before it changes anything."""
+
     shard_size: int = pydantic.Field(default=64, ge=1)
     """Scans in one Parquet file."""
 
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "shard_size", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "max_removed", "shard_size", "cluster"})
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,9 +1,9 @@
 """Stamps: by which a scan is known to be as it was when it was read, without reading it again.
 
 A stamp is the sha256 of everything that a scan's row is made of, as far as a listing and the tables tell: role, path
-below the source's root, size and time of change of each of its files, what the tables say of it, and the problem that it
-was planned with. It is stored when the scan has been read. A file that is touched gives another stamp, so the scan is
-read once more; where its content is the same, its row stays as it is and only the stamp is new.
+below the source's root, size and time of change of each of its files, what the tables say of it, and the problem that
+it was planned with. It is stored, beside the cohort, when the scan has been read. A file that is touched gives another
+stamp, so the scan is read once more; where its content is the same, its row stays as it is and only the stamp is new.
 """
 
 from typing import Any
