@@ -13,6 +13,7 @@ from typing import Any
 
 from boldstream.config import Config
 from boldstream.errors import BoldstreamError, IncompleteError, OutputExistsError
+from boldstream.interrupts import heed_interrupts
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
@@ -62,7 +63,8 @@ def run_job(
 def clean_exit(hint: str = "") -> Iterator[None]:
     """End the process with one line and the right status where the block fails for a reason that a user can mend."""
     try:
-        yield
+        with heed_interrupts():
+            yield
     except IncompleteError as error:
         print(error.ref)
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
