@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,8 @@ DOORS = {
 }
 
 
-def run_job(
-    door: Callable[[Any], Ref],
-    config_class: type[Config],
-    arguments: Sequence[str] | None = None,
-    prog: str | None = None,
-) -> Ref:
-    """Run one room from the command line and exit: parse, open the door, print the reference that it gives.
+def run_job(job: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> Ref:
+    """Run one room from the command line and exit: parse, open its door, print the reference that it gives.
 
     ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
     ends in one line and status 2; an output without scans that failed prints its reference and ends in one line and
@@ -53,9 +48,17 @@ def run_job(
     """
     configure_logging()
     with clean_exit():
-        words = sys.argv[1:] if arguments is None else arguments
-        ref = door(parse_config(config_class, words, door.__doc__, prog))
+        ref = open_door(job, sys.argv[1:] if arguments is None else arguments, prog)
     print(ref)
+    return ref
+
+
+def open_door(job: str, arguments: Sequence[str], prog: str | None = None) -> Ref:
+    """Read a room's configuration and run the room; what it takes to run is imported once the words are understood."""
+    room = importlib.import_module(f"boldstream.{job}")
+    door, config_name = DOORS[job]
+    config = parse_config(getattr(room, config_name), arguments, prog)
+    ref: Ref = getattr(room, door)(config)
     return ref
 
 
@@ -79,9 +82,7 @@ def clean_exit(hint: str = "") -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def parse_config(
-    config_class: type[Config], arguments: Sequence[str], description: str | None, prog: str | None = None
-) -> Any:
+def parse_config(config_class: type[Config], arguments: Sequence[str], prog: str | None = None) -> Any:
     """Read ``--config`` and let the other arguments override its values.
 
     Raises
@@ -95,9 +96,8 @@ def parse_config(
     parser.add_argument("--config", type=Path)
     known, rest = parser.parse_known_args(list(arguments))
     default = config_class.from_yaml(known.config) if known.config else None
-    intro = (description or "").partition("\n\n")[0].strip()
-    intro = " ".join(intro.split())
-    usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
+    intro = (config_class.__doc__ or "").partition("\n\n")[0]
+    usage = f"{' '.join(intro.split())}\n\n--config FILE (YAML) gives the values below; options override them."
     # tyro parses into an unchecked twin of the class; the class itself then checks, in one line instead of a box.
     unchecked = type(config_class.__name__, (config_class,), {"__new__": _construct, "__doc__": config_class.__doc__})
     found: Any = tyro.cli(unchecked, args=rest, default=default, description=usage, prog=prog)
@@ -146,6 +146,4 @@ def main() -> None:
     if known.job == TABLES:
         tables(rest)
         return
-    room = importlib.import_module(f"boldstream.{known.job}")
-    door, config = DOORS[known.job]
-    run_job(getattr(room, door), getattr(room, config), rest, f"boldstream {known.job}")
+    run_job(known.job, rest, f"boldstream {known.job}")
