@@ -47,6 +47,7 @@ SERIES_FIELDS = [
     pa.field("notes", pa.list_(pa.string())),
     pa.field("source_uri", pa.string(), nullable=False),
     pa.field("source_sha256", pa.string(), nullable=False),
+    pa.field("source_stamp", pa.string(), nullable=False),
     pa.field("row_digest", pa.string(), nullable=False),
 ]
 QUALITY_MEASURES = (
@@ -72,7 +73,7 @@ QUALITY_FIELDS = [
     pa.field("qc_content_sha256", pa.string()),
     pa.field("qc_fc_sketch", pa.list_(pa.float32())),
 ]
-NOT_CARRIED = frozenset({"timeseries", "row_digest", "censored", "qc_fc_sketch", "qc_content_sha256"})
+NOT_CARRIED = frozenset({"timeseries", "row_digest", "source_stamp", "censored", "qc_fc_sketch", "qc_content_sha256"})
 """Columns that tables made of a cohort do not carry on: they are heavy, or only of use beside the time series."""
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -85,6 +86,9 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("source_sha256", pa.string()),
     ]
 )
+
+COHORT_QUARANTINE_SCHEMA = QUARANTINE_SCHEMA.append(pa.field("source_stamp", pa.string(), nullable=False))
+"""A cohort's quarantine."""
 FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS + QUALITY_FIELDS)
 
 
@@ -95,7 +99,9 @@ def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
     that every Parquet reader understands. ``t_r_original`` and ``n_timepoints_original`` are the source's, before
     dummy scans were removed and the series was resampled; ``censored`` lists timepoints, after dummy scans and before
     resampling, whose values are interpolated or left out (see ``notes``). Columns ``qc_…`` are measures and the
-    decision of quality control; cohorts of schema version 1 have none of these.
+    decision of quality control. ``source_stamp`` tells whether a scan's files, or what tables say of it, have changed
+    since it was read, without reading them again; it is no part of ``row_digest``. Cohorts of schema version 1
+    have none of these.
     """
     extra = [pa.field(name, kind) for name, kind in sorted(phenotypes.items())]
     return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS + QUALITY_FIELDS)

@@ -161,6 +161,10 @@ class IngestConfig(Config):
     max_bad_rois: float = pydantic.Field(default=0.1, ge=0, le=1)
     """Scans with a larger share of constant (e.g. all-zero) regions go to quarantine; below it they are flagged."""
 
+    max_removed: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Largest share of a cohort's scans that may go at once because their files are gone; more looks like a disk that
+    is not mounted, and is refused."""
+
     warehouse: str = "warehouse"
     """Where cohorts and tables live (path or URI)."""
 
@@ -173,7 +177,7 @@ class IngestConfig(Config):
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "shard_size", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"max_removed", "warehouse", "qc_page", "shard_size", "cluster"})
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
