@@ -29,6 +29,7 @@ JOBS = {
     "report": "write the HTML report of embedding tables",
 }
 TABLES = "tables"
+COHORTS = "cohorts"
 DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
@@ -122,13 +123,13 @@ def configure_logging() -> None:
             warnings.simplefilter("ignore", category)
 
 
-def tables(words: Sequence[str]) -> None:
-    """Run ``boldstream tables …`` and print what it has to say; ends as `run_job` does."""
+def tables(words: Sequence[str], *, cohorts: bool = False) -> None:
+    """Run ``boldstream tables …`` or ``cohorts …`` and print what it has to say; ends as `run_job` does."""
     from boldstream.tables import run_tables
 
     configure_logging()
     with clean_exit():
-        print(run_tables(words))
+        print(run_tables(words, cohorts=cohorts))
 
 
 def main() -> None:
@@ -142,8 +143,9 @@ def main() -> None:
     for name, text in JOBS.items():
         jobs.add_parser(name, help=text, add_help=False)
     jobs.add_parser(TABLES, help="list, show, compare, promote, export and expire versions of tables", add_help=False)
+    jobs.add_parser(COHORTS, help="list, show, export and expire versions of cohorts", add_help=False)
     known, rest = parser.parse_known_args()
-    if known.job == TABLES:
-        tables(rest)
+    if known.job in (TABLES, COHORTS):
+        tables(rest, cohorts=known.job == COHORTS)
         return
     run_job(known.job, rest, f"boldstream {known.job}")

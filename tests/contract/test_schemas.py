@@ -103,6 +103,7 @@ def cohort(tmp_path, request):
             "bad_rois": ["R2"] if i else [],
             "source_uri": "file:///scan.csv",
             "source_sha256": "0" * 64,
+            "source_stamp": "s",
             "row_digest": "1" * 64,
         }
         for i in range(2)

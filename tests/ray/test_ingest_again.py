@@ -9,6 +9,7 @@ from boldstream.artifacts.cohort import cohort_tables, open_cohort
 from boldstream.errors import SourceError
 from boldstream.ingest import ingest_cohort
 from boldstream.storage import Warehouse, local_path
+from boldstream.tables import run_tables
 from synthetic import ingest_config, series, write_scan, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -107,6 +108,18 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     assert len(held(config)[0]) == N - 2 + 1
     third = ingest_cohort(config.model_copy(update={"max_removed": 0.5}))
     assert_as_fresh(tmp_path, config, third)
+
+    # withdrawn: the files that hold them go
+    def expire(*words):
+        return run_tables(["expire", "study", "--keep", "1", "--warehouse", config.warehouse, *words], cohorts=True)
+
+    assert "study: versions would go: 1, 2; kept: 3" in expire("--dry-run")
+    assert "study: versions gone: 1, 2; kept: 3" in expire("--grace-hours", "0")
+    folder = local_path(third.uri)
+    assert sorted(path.name[:3] for path in (folder / "versions").iterdir()) == ["v3-", "v3-"]
+    assert {path.name for path in (folder / "data").iterdir()} == set(files_of(third, config))
+    assert ingest_cohort(config) == third
+    assert run_tables(["list", "--warehouse", config.warehouse], cohorts=True).count("\ncohort") >= 3
 
 
 def test_ingest__interrupted_while_it_follows_goes_on(tmp_path, monkeypatch):
