@@ -46,6 +46,7 @@ def assert_as_fresh(root, config, ref):
 
 
 def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, caplog):
+    caplog.set_level("INFO", "boldstream")
     subjects = [f"{i:02d}" for i in range(N)]
     write_study(tmp_path, subjects)
     scans = tmp_path / "scans"
