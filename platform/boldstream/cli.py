@@ -26,6 +26,7 @@ JOBS = {
     "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
     "import_weights": "check weights from elsewhere and register them as a model version",
     "embed": "embed a cohort with a model version into an embedding table",
+    "shift": "tell how far a cohort is from the scans that a model was trained on",
     "report": "write the HTML report of embedding tables",
 }
 TABLES = "tables"
@@ -36,6 +37,7 @@ DOORS = {
     "pretrain": ("pretrain", "PretrainConfig"),
     "import_weights": ("import_weights", "ImportWeightsConfig"),
     "embed": ("embed_cohort", "EmbedConfig"),
+    "shift": ("write_shift", "ShiftConfig"),
     "report": ("write_report", "ReportConfig"),
 }
 

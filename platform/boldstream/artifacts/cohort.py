@@ -1,5 +1,6 @@
 """The cohort: one row a scan, with its time series, who it is of, and where it came from."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +15,14 @@ from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import CohortError
 from boldstream.refs import CohortRef
-from boldstream.storage import Warehouse, filesystem
+from boldstream.storage import Warehouse, filesystem, read_bytes
 
 if TYPE_CHECKING:
     import ray.data
 
 KIND = "cohorts"
 QUARANTINE_KIND = "cohorts_quarantine"
+STATISTICS = "statistics.npz"
 
 IDENTITY_FIELDS = [
     pa.field("scan_key", pa.string(), nullable=False),
@@ -156,6 +158,23 @@ class Cohort:
         """Stream columns of all files, or of some of them, through Ray Data, a block a file."""
         return read_parquet(files or self.files, columns)
 
+    def statistics(self) -> bytes | None:
+        """Return the statistics of its training scans (`analysis.roi_statistics`), None where it has none.
+
+        Raises
+        ------
+        CohortError
+            If they are not those that the manifest tells.
+        """
+        told = self.manifest.content.get("statistics")
+        if told is None:
+            return None
+        uri = beside_version(self.table, self.manifest.version, STATISTICS)
+        data = read_bytes(uri)
+        if hashlib.sha256(data).hexdigest() != told["sha256"]:
+            raise CohortError(f"{uri}: has another sha256 than cohort {self.label} tells; ingest again to make it anew")
+        return data
+
     def keys_by_file(self) -> Iterator[tuple[DataFile, list[str]]]:
         """Yield each file with the scan keys in it, reading nothing else."""
         for file in self.files:
@@ -183,6 +202,11 @@ def open_cohort(pointer: str, warehouse: str) -> Cohort:
     files = table.check_files(manifest.version)
     ref = CohortRef(table.uri, manifest.version, manifest.digest)
     return Cohort(ref, manifest, table, tuple(files))
+
+
+def beside_version(table: VersionedTable, version: str, name: str) -> str:
+    """Return the URI of a file that belongs to a version of a table, and goes with it."""
+    return f"{table.uri}/versions/v{version}-{name}"
 
 
 def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:

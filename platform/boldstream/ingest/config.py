@@ -98,6 +98,16 @@ class SourceConfig(Config):
         return self
 
 
+class SplitConfig(Config):
+    """Whose scans the cohort's statistics are fitted on; pretraining with the same share and seed trains on those."""
+
+    holdout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Share of the subjects that are left out."""
+
+    seed: int = 0
+    """Of the choice."""
+
+
 class IngestConfig(Config):
     """Read what labs hold - images, other people's time series, tables of them - into a cohort."""
 
@@ -154,6 +164,9 @@ class IngestConfig(Config):
 
     quality: QualityRules = QualityRules()
     """Which measures flag a scan or send it to quarantine."""
+
+    split: SplitConfig = SplitConfig()
+    """Whom the cohort's statistics leave out."""
 
     min_timepoints: int = pydantic.Field(default=2, ge=2)
     """Shorter scans go to quarantine."""

@@ -1,5 +1,6 @@
 """The ingest room: plan on the driver, read and write in Ray Data tasks, publish one cohort version."""
 
+import hashlib
 import json
 import logging
 import tempfile
@@ -9,7 +10,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import COHORT_QUARANTINE_SCHEMA, cohort_schema, cohort_tables
+from boldstream.artifacts.cohort import (
+    COHORT_QUARANTINE_SCHEMA,
+    STATISTICS,
+    beside_version,
+    cohort_schema,
+    cohort_tables,
+)
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
@@ -23,6 +30,7 @@ from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
 from boldstream.ingest.qc_material import QcMaterial
 from boldstream.ingest.regions import Regions, load_regions
 from boldstream.ingest.shard import IngestTask, ingest_shard
+from boldstream.ingest.statistics import measure_cohort
 from boldstream.progress import Progress
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
@@ -85,11 +93,12 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
 
 
 def _newest(cohort: VersionedTable, regions: Regions) -> Manifest | None:
-    """Return the manifest of the newest version if the table holds just that, and its quality page is there."""
+    """Return the manifest of the newest version if the table holds just that, with page and statistics beside it."""
     if not cohort.versions:
         return None
     manifest = cohort.manifest()
-    whole = manifest.digest == _digest(_rows(cohort), regions) and exists(_page_of(cohort, manifest.version))
+    beside = (beside_version(cohort, manifest.version, name) for name in (QC_PAGE, STATISTICS))
+    whole = manifest.digest == _digest(_rows(cohort), regions) and all(map(exists, beside))
     return manifest if whole else None
 
 
@@ -102,16 +111,12 @@ def _digest(rows: pa.Table, regions: Regions) -> str:
     return digest_json([atlas.name, atlas.roi_names, rows["scan_key"].to_pylist(), rows["row_digest"].to_pylist()])
 
 
-def _page_of(cohort: VersionedTable, version: str) -> str:
-    return f"{cohort.uri}/versions/v{version}-{QC_PAGE}"
-
-
 def _stand(config: IngestConfig, cohort: VersionedTable, newest: Manifest, run: JobRun) -> CohortRef:
     """Return the version that is there."""
     ref = CohortRef(cohort.uri, newest.version, newest.digest)
     run.log_output(ref, newest)
     if config.qc_page:
-        publish_bytes(config.qc_page, read_bytes(_page_of(cohort, newest.version)))
+        publish_bytes(config.qc_page, read_bytes(beside_version(cohort, newest.version, QC_PAGE)))
     return ref
 
 
@@ -152,6 +157,9 @@ def _publish(
     rows = _rows(cohort)
     changes = changes_of(cohort, rows)
     reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
+    connect(config.cluster)
+    statistics, fitted_on = measure_cohort(cohort, config.split)
+    measured = statistics.to_bytes()
     manifest = cohort.publish(
         config=config.model_dump(mode="json"),
         config_hash=config.config_hash(),
@@ -167,9 +175,11 @@ def _publish(
             "flagged": quality.flags,
             "participants_without_scan": plan.without_scan,
             "changes": changes,
+            "statistics": {**fitted_on, "sha256": hashlib.sha256(measured).hexdigest()},
         },
     )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
+    publish_bytes(beside_version(cohort, ref.version, STATISTICS), measured)
     told = tell_changes(changes)
     for sentence in told:
         logger.info("ingest: %s", sentence)
@@ -177,7 +187,7 @@ def _publish(
     run.log_output(ref, manifest)
     label = f"{config.output}@{ref.version}"
     material = material_of(quality, cohort, quarantine, label, config, plan.without_scan, told)
-    _show_quality(material, {_page_of(cohort, ref.version), config.qc_page} - {None}, run)
+    _show_quality(material, {beside_version(cohort, ref.version, QC_PAGE), config.qc_page} - {None}, run)
     return ref
 
 
