@@ -60,7 +60,8 @@ def test_statistics__are_those_of_the_training_scans_and_tell_a_shift(study, tmp
     np.testing.assert_allclose(*values, atol=1e-9)
 
     # they go with a model, which tells what is unlike them
-    model = pretrain(PretrainConfig(**study.pretrain | {"output": "travels", "cohort": ref.pointer, "gradient": first.pointer, "warehouse": config.warehouse}))  # fmt: skip
+    of_these = {"output": "travels", "cohort": ref.pointer, "gradient": first.pointer, "warehouse": config.warehouse}
+    model = pretrain(PretrainConfig(**study.pretrain | of_these))
     write_study(tmp_path / "new", [f"{i:02d}" for i in range(12)])
     for i in range(12):
         write_scan(tmp_path / "new" / "scans", f"{i:02d}", series(100 + i) * np.where(np.arange(8) == 2, 5, 1))

@@ -53,8 +53,8 @@ def draw_shift(shift: "Shift") -> bytes:
     """Draw every scan by both measures, and every region's share of scans outside, as PNG."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.3])
-    for off, colour, word in ((False, drawing.REST, "like training scans"), (True, drawing.COLOURS[1], "off")):
-        some = [scan for scan in shift.scans if scan["off"] is off]
+    for is_off, colour, word in ((False, drawing.REST, "like training scans"), (True, drawing.COLOURS[1], "off")):
+        some = [scan for scan in shift.scans if scan["off"] is is_off]
         x, y = [scan["outside"] for scan in some], [scan["similarity"] for scan in some]
         left.plot(x, y, "o", markersize=3.5, color=colour, label=f"{word}: {len(some)}")
     left.axvline(shift.config.max_outside, color=drawing.MUTED, linewidth=0.8, linestyle=(0, (4, 2)))
