@@ -63,7 +63,7 @@ def draw_shift(shift: "Shift") -> bytes:
     left.set_xlabel("share of regions with an unusual standard deviation")
     left.set_ylabel("correlation with the mean connectivity")
     left.set_title("Scans")
-    left.legend(loc="lower left")
+    left.legend(loc="upper right")
     share, off = shift.spread.share, shift.spread.off
     at = np.arange(len(share))
     right.plot(at[~off], share[~off], ".", color=drawing.REST, markersize=4)
@@ -71,6 +71,6 @@ def draw_shift(shift: "Shift") -> bytes:
     right.axhline(EXPECTED, color=drawing.INK, linewidth=0.8)
     right.set_ylim(-0.02, 1.02)
     right.set_xlabel("region (orange: off)" if off.any() else "region")
-    right.set_ylabel("share of scans outside")
-    right.set_title(f"Regions: outside the range of nine in ten training scans (line: the {EXPECTED:.0%} expected)")
+    right.set_ylabel("share of scans with an unusual SD")
+    right.set_title(f"Regions (line: the {EXPECTED:.0%} expected)")
     return drawing.png(figure)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from boldstream.analysis.roi_statistics import RoiStatistics
-from boldstream.analysis.shift import RegionShift, compare_regions, compare_scan
+from boldstream.analysis.shift import EXPECTED, RegionShift, compare_regions, compare_scan
 from boldstream.artifacts.cohort import STATISTICS, Cohort, iter_timeseries, open_cohort
 from boldstream.cluster import connect
 from boldstream.encoders.interface import read_description
@@ -56,8 +56,9 @@ class Shift:
         """One sentence."""
         scans = sum(scan["off"] for scan in self.scans)
         regions = int(self.spread.off.sum())
-        if not scans and not regions and not self.notes:
-            return f"Cohort {self.cohort.label} is like the scans that {self.model.pointer} was trained on."
+        if not regions and not self.notes and scans <= EXPECTED * len(self.scans):
+            but = f", but for {scans} of {len(self.scans)} that are off" if scans else ""
+            return f"Cohort {self.cohort.label} is like the scans that {self.model.pointer} was trained on{but}."
         return (
             f"Cohort {self.cohort.label} differs from the scans that {self.model.pointer} was trained on: {scans} of "
             f"{len(self.scans)} scans and {regions} of {len(self.cohort.roi_names)} regions are off."
