@@ -43,7 +43,7 @@ class Listing:
         return found.st_size, found.st_mtime_ns
 
 
-def list_folder(uri: str) -> Listing:
+def list_files(uri: str) -> Listing:
     """List all files below a folder, in one walk.
 
     Links are followed, every linked folder once; links to nowhere (as DataLad leaves for files it has not fetched) are

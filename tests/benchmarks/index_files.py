@@ -19,7 +19,7 @@ from pathlib import Path
 
 from boldstream.ingest.config import SourceConfig
 from boldstream.ingest.find import find_scans
-from boldstream.listing import list_folder
+from boldstream.listing import list_files
 from boldstream.storage import absolute_uri
 
 N_SUBJECTS, TARGET = 5000, 3.0
@@ -40,7 +40,7 @@ def main() -> None:
         write_tree(Path(folder))
         for repeat in range(-1, repeats):
             cpu, started = time.process_time(), time.perf_counter()
-            paths = list_folder(folder).paths
+            paths = list_files(folder).paths
             between = time.perf_counter()
             scans = find_scans(SourceConfig(kind="fmriprep", root=folder), paths, absolute_uri(folder))
             ended, cpu = time.perf_counter(), time.process_time() - cpu
@@ -55,7 +55,7 @@ def main() -> None:
     median = {name: statistics.median(values) for name, values in times.items()}
     print(f"{N_SUBJECTS * len(FILES)} files of {N_SUBJECTS} subjects, local disk, median of {repeats}")
     for name, text in (
-        ("list", "list_folder"),
+        ("list", "list_files"),
         ("find", "find_scans"),
         ("ours", "both"),
         ("cpu", "both, CPU seconds"),

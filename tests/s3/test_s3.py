@@ -12,7 +12,7 @@ import yaml
 from boldstream.artifacts.cohort import cohort_tables, iter_timeseries, open_cohort
 from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import CohortError, StorageError
-from boldstream.listing import list_folder
+from boldstream.listing import list_files
 from boldstream.storage import Warehouse, exists, filesystem, publish_bytes, read_bytes
 from synthetic import ROIS, ingest_config, write_study
 from trees import write_fmriprep, write_label_volume
@@ -27,7 +27,8 @@ def test_files__of_any_name_are_written_listed_and_read(s3, name):
     folder = f"{s3}/files/{name}"
     publish_bytes(f"{folder}/{name}.bin", b"first")
     publish_bytes(f"{folder}/{name}.bin", b"second")
-    assert list_folder(folder).paths == [f"{name}.bin"]
+    assert list_files(folder).paths == [f"{name}.bin"]
+    assert list_files(folder).state(f"{name}.bin")[0] > 0
     assert read_bytes(f"{folder}/{name}.bin") == b"second"
     assert exists(f"{folder}/{name}.bin")
     publish_bytes(f"{folder}/{name}.bin.gz", b"packed by whoever made it")
@@ -37,12 +38,12 @@ def test_files__of_any_name_are_written_listed_and_read(s3, name):
 
 def test_errors__name_the_place(s3, monkeypatch):
     with pytest.raises(StorageError, match="s3://lab/none: no such folder"):
-        list_folder(f"{s3}/none")
+        list_files(f"{s3}/none")
     with pytest.raises(StorageError, match="s3://lab/none: no such file"):
         read_bytes(f"{s3}/none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError, match=r"s3://lab/files: cannot be listed: .*ACCESS_DENIED"):
-        list_folder(f"{s3}/files")
+        list_files(f"{s3}/files")
     with pytest.raises(StorageError, match=r"s3://lab/ready: cannot be (read|looked up)"):
         read_bytes(f"{s3}/ready")
     with pytest.raises(StorageError, match=r"s3://lab/ready: cannot be looked up"):

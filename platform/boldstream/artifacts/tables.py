@@ -106,11 +106,9 @@ class VersionedTable(TableReader):
         mlflow_run_id: str | None,
         snapshot_id: int | None = None,
         guard: Callable[[], None] | None = None,
-        told: Sequence[str] = (),
     ) -> Manifest:
         """Make a snapshot (None: the present one) the next version; if the newest has the digest, it stands.
 
-        Keys of the content that are `told` make another version too where they differ; versions that lack them do not.
         The manifest is written first, under a name of its own; one commit then sets the version's tag and says which
         manifest is its. Of several runs that publish at once one sets the tag, the others look again.
         """
@@ -121,12 +119,7 @@ class VersionedTable(TableReader):
                 raise self.error(f"{self.name!r} has no rows, so there is nothing to publish")
             if guard is not None:
                 guard()
-            newest = self.manifest() if self.versions else None
-            if (
-                newest is not None
-                and newest.digest == digest
-                and all(newest.content.get(name, content[name]) == content[name] for name in told)
-            ):
+            if self.versions and (newest := self.manifest()).digest == digest:
                 return newest
             chosen = snapshot_id or snapshot.snapshot_id
             version = str(max((int(found) for found in self.versions), default=0) + 1)

@@ -49,14 +49,11 @@ class FoundScan:
         one beside its table.
     problem : tuple of (str, str) or None
         Reason and message why it cannot be read (e.g. two files for one scan).
-    stamp : str
-        Another one where a file of the scan has changed, see `boldstream.ingest.stamps`.
     """
 
     fields: dict[str, str]
     files: dict[str, str]
     problem: tuple[str, str] | None = field(default=None)
-    stamp: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from boldstream.artifacts.changes import CohortChanges
 from boldstream.parcellation.qc import Measure
 from boldstream.parcellation.qc_rules import ALL_MEASURES, SEVERITY, QualityRules
 
@@ -48,8 +47,8 @@ class QcMaterial:
         Columns whose gaps are counted.
     outlier_note : str, optional
         Why there are no outlier scores.
-    since : CohortChanges, optional
-        What has changed since the version before.
+    changes : sequence of str
+        Sentences on what came, changed and went since the version before.
     """
 
     cohort: str
@@ -62,7 +61,7 @@ class QcMaterial:
     rules: QualityRules = field(default_factory=QualityRules)
     covariates: tuple[str, ...] = ("age", "sex", "mean_fd", "t_r")
     outlier_note: str | None = None
-    since: CohortChanges | None = None
+    changes: Sequence[str] = ()
 
 
 def tidy_rows(source: Rows) -> pd.DataFrame:
