@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "cohorts"
 QUARANTINE_KIND = "cohorts_quarantine"
+SET_ASIDE_KIND = "cohorts_set_aside"
 STATISTICS = "statistics.npz"
 
 IDENTITY_FIELDS = [
@@ -215,3 +216,11 @@ def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, Vers
         VersionedTable(warehouse, KIND, name, CohortError),
         VersionedTable(warehouse, QUARANTINE_KIND, name, CohortError),
     )
+
+
+def set_aside_table(warehouse: Warehouse, name: str) -> VersionedTable:
+    """Return the table of the scans that rules over a cohort set aside, with all their columns; it has no versions.
+
+    They are in quarantine too. Here they can be judged again, with the others, when the cohort changes, and come back.
+    """
+    return VersionedTable(warehouse, SET_ASIDE_KIND, name, CohortError)

@@ -1,23 +1,19 @@
 """Judge scans among the others of their cohort: outliers and copies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
-from boldstream.artifacts.cohort import COHORT_QUARANTINE_SCHEMA, QUALITY_MEASURES, cohort_schema, iter_timeseries
-from boldstream.artifacts.commit import Committer
-from boldstream.artifacts.shards import content_name, write_shard
+from boldstream.artifacts.cohort import QUALITY_MEASURES, cohort_schema, iter_timeseries
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.errors import ScanError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.qc_material import QcMaterial
-from boldstream.ingest.shard import quarantine_row
 from boldstream.parcellation.qc_rules import Decision, QualityRules, judge
 
 READ = [
@@ -64,9 +60,13 @@ class CohortQuality:
         }
 
 
-def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
-    """Judge every scan of a table by all rules, those that need the other scans included."""
-    table = cohort.column(READ).sort_by("scan_key")
+def judge_cohort(tables: Sequence[VersionedTable], rules: QualityRules) -> CohortQuality:
+    """Judge every scan of some tables by all rules, those that need the other scans included.
+
+    A scan that is in two of them, in the same state, is judged once.
+    """
+    parts = [one.column(READ) for one in tables]
+    table = _first_of_each(pa.concat_tables([part for part in parts if part.num_rows] or parts[:1]).sort_by("scan_key"))
     rows = table.drop_columns(["qc_fc_sketch"]).to_pandas()
     found = outlier_scores(_sketches(table["qc_fc_sketch"]), rows["site"].tolist())
     keys = rows["scan_key"].tolist()
@@ -87,6 +87,12 @@ def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
     return CohortQuality(rows, decisions, found.note)
 
 
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    """Return one row of every scan, of rows sorted by key."""
+    keys = rows["scan_key"].to_numpy()
+    return rows.filter(pa.array(np.append(True, keys[1:] != keys[:-1])[: len(keys)]))
+
+
 def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """Return sketches as one matrix, NaN for scans without one."""
     lists = column.combine_chunks()
@@ -97,27 +103,6 @@ def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
     if width:
         matrix[there] = values.reshape(-1, width)
     return matrix
-
-
-def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable) -> None:
-    """Move scans that a rule over the cohort quarantines to the quarantine table.
-
-    They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in
-    both, and the same command takes them out.
-    """
-    refused, kept = Committer(quarantine, "scan_key"), Committer(cohort, "scan_key")
-    files = quality.rows.set_index("scan_key")[["source_uri", "source_stamp"]].to_dict("index")
-    moved = [
-        quarantine_row(
-            key, ScanError(AMONG_OTHERS, decision.message), files[key]["source_uri"], files[key]["source_stamp"]
-        )
-        for key, decision in quality.set_aside.items()
-    ]
-    if moved:
-        shard = pa.Table.from_pylist(moved, COHORT_QUARANTINE_SCHEMA)
-        refused.commit([write_shard(quarantine.uri, content_name(shard), shard)])
-    out = refused.refresh()["scan_key"].combine_chunks()
-    kept.remove(lambda rows: pc.is_in(rows["scan_key"], value_set=out))
 
 
 def material_of(

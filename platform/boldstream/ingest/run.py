@@ -16,6 +16,7 @@ from boldstream.artifacts.cohort import (
     beside_version,
     cohort_schema,
     cohort_tables,
+    set_aside_table,
 )
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
@@ -23,8 +24,8 @@ from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.config import digest_json
 from boldstream.errors import SourceError
-from boldstream.ingest.again import Held, changes_of, shown, tell_changes
-from boldstream.ingest.cohort_quality import CohortQuality, judge_cohort, material_of, set_aside
+from boldstream.ingest.again import Held, changes_of, set_aside, shown, tell_changes
+from boldstream.ingest.cohort_quality import CohortQuality, judge_cohort, material_of
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
 from boldstream.ingest.qc_material import QcMaterial
@@ -67,13 +68,16 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         identity = config.identity() | {"roi_names_sha256": digest_json(regions.atlas.roi_names)}
         if regions.digest:
             identity["atlas_sha256"] = regions.digest
-        begin_run(cohort, quarantine, schema, identity, quarantine_schema=COHORT_QUARANTINE_SCHEMA)
-        held = Held(cohort, quarantine)
+        aside = set_aside_table(cohort.warehouse, config.output)
+        begin_run(
+            cohort, quarantine, schema, identity, quarantine_schema=COHORT_QUARANTINE_SCHEMA, beside=[(aside, schema)]
+        )
+        held = Held(cohort, quarantine, aside)
         difference = held.compare(plan.scans)
         difference.check_removals(config)
         newest = _newest(cohort, regions)
-        is_new = bool(difference.new or difference.gone or newest is None)
-        todo = [*difference.new, *difference.set_aside] if is_new else []
+        todo = difference.new
+        is_new = bool(todo or newest is None or not difference.is_settled)
         logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), config.source.root, len(todo))
         _tell_unmatched(plan, config)
         if difference.gone:
@@ -87,9 +91,9 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         held.settle(plan.scans)
         if not cohort.values("scan_key"):
             raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
-        quality = judge_cohort(cohort, config.quality)
-        set_aside(quality, cohort, quarantine)
-        return _publish(config, plan, cohort, quarantine, regions, quality, run)
+        quality = judge_cohort([cohort, aside], config.quality)
+        set_aside(quality, held)
+        return _publish(config, plan, held, difference.gone, regions, quality, run)
 
 
 def _newest(cohort: VersionedTable, regions: Regions) -> Manifest | None:
@@ -147,16 +151,17 @@ def _read(todo: list[ScanPlan], task: IngestTask, held: Held, run: JobRun) -> No
 def _publish(
     config: IngestConfig,
     plan: CohortPlan,
-    cohort: VersionedTable,
-    quarantine: VersionedTable,
+    held: Held,
+    gone: list[str],
     regions: Regions,
     quality: CohortQuality,
     run: JobRun,
 ) -> CohortRef:
     """Make what the table holds its next version, unless the newest holds the same, and show its quality."""
-    rows = _rows(cohort)
-    changes = changes_of(cohort, rows)
-    reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
+    cohort, quarantine = held.cohort.index.table, held.quarantine.index.table
+    rows, refused = _rows(cohort), quarantine.column(["scan_key", "reason"])
+    changes = changes_of(cohort, rows, gone, refused["scan_key"].to_pylist())
+    reasons = Counter(refused["reason"].to_pylist())
     connect(config.cluster)
     statistics, fitted_on = measure_cohort(cohort, config.split)
     measured = statistics.to_bytes()
