@@ -73,13 +73,14 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     (tmp_path / "participants.tsv").write_text(table.replace("site1\t29\t", "site1\t30\t") + f"{row}\n")
     caplog.clear()
     second = ingest_cohort(config)
-    assert "6 to read" in caplog.text  # 01, 02, 05, 09, 30, and 03, which was set aside because of its copy
+    assert "5 to read" in caplog.text  # 01, 02, 05, 09, 30; 03, set aside because of its copy, comes back unread
     assert "2 scans are not in the source any more and go: sub-07, sub-20" in caplog.text
     assert open_cohort(second.pointer, config.warehouse).manifest.content["changes"] == {
         "since": "1",
         "added": ["sub-03", "sub-05", "sub-30"],
         "changed": ["sub-02", "sub-09"],
-        "removed": ["sub-07"],
+        "removed": ["sub-07", "sub-20"],
+        "quarantined": [],
     }
     page = (local_path(second.uri) / "versions" / "v2-qc.html").read_text()
     assert "3 scans added since version 1: sub-03, sub-05, sub-30." in page
@@ -97,6 +98,8 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     # a file that was only touched is no other version, and is not read every night
     os.utime(scans / "sub-01.csv", ns=(2, 2))
     assert ingest_cohort(config) == second
+    page = (local_path(second.uri) / "versions" / "v2-qc.html").read_text()
+    assert "3 scans added since version 1: sub-03, sub-05, sub-30." in page
     caplog.clear()
     assert ingest_cohort(config) == second
     assert "0 to read" in caplog.text
@@ -117,7 +120,7 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     assert "study: versions would go: 1, 2; kept: 3" in expire("--dry-run")
     assert "study: versions gone: 1, 2; kept: 3" in expire("--grace-hours", "0")
     folder = local_path(third.uri)
-    assert sorted(path.name[:3] for path in (folder / "versions").iterdir()) == ["v3-", "v3-"]
+    assert sorted(path.name[:3] for path in (folder / "versions").iterdir()) == ["v3-"] * 3  # with page, statistics
     assert {path.name for path in (folder / "data").iterdir()} == set(files_of(third, config))
     assert ingest_cohort(config) == third
     assert run_tables(["list", "--warehouse", config.warehouse], cohorts=True).count("\ncohort") >= 3

@@ -208,7 +208,7 @@ def tell_changes(changes: dict[str, Any]) -> list[str]:
     return [
         f"{len(keys)} scans {verb} since version {changes['since']}: {shown(keys)}."
         for verb in ("added", "changed", "removed", "quarantined")
-        if (keys := changes[verb])
+        if (keys := changes.get(verb))
     ]
 
 

@@ -185,9 +185,9 @@ def _publish(
     )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
     publish_bytes(beside_version(cohort, ref.version, STATISTICS), measured)
-    told = tell_changes(changes)
-    for sentence in told:
+    for sentence in tell_changes(changes):
         logger.info("ingest: %s", sentence)
+    told = tell_changes(manifest.content.get("changes", {}))  # of the version that stands, where none is new
     run.log_metrics({"scans": rows.num_rows, "quarantined": sum(reasons.values()), "flagged": len(quality.flags)})
     run.log_output(ref, manifest)
     label = f"{config.output}@{ref.version}"
