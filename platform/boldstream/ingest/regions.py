@@ -18,6 +18,7 @@ from boldstream.storage import read_bytes
 
 if TYPE_CHECKING:
     from boldstream.parcellation.cifti import CiftiLabels
+    from boldstream.synthesis import Brain
 
 DLABEL = ".dlabel.nii"
 MNI = "MNI152"
@@ -41,6 +42,8 @@ class Regions:
         Where dense CIFTI series are averaged.
     notes : tuple of str
         What was done to the order, for the manifest.
+    brain : Brain or None
+        Of people who are made up.
     """
 
     atlas: Atlas
@@ -49,6 +52,7 @@ class Regions:
     volume: LabelVolume | None = None
     grayordinates: "CiftiLabels | None" = None
     notes: tuple[str, ...] = ()
+    brain: "Brain | None" = None
 
     @property
     def digest(self) -> str | None:
@@ -66,6 +70,11 @@ def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
         If the atlas is unknown, cannot be fetched, or does not fit the kind of source.
     """
     kind = config.source.kind
+    if kind == "synthetic":
+        from boldstream.ingest.synthetic_scan import load_brain, name_regions
+
+        atlas = name_regions(config)
+        return Regions(atlas, atlas, brain=load_brain(config, atlas))
     if kind == "fmriprep":
         volume = load_label_volume(
             config.atlas,

@@ -33,6 +33,8 @@ class Brain:
         By how many SDs modes differ in autocorrelation.
     coupling : array, shape (n_modes, n_modes)
         Antisymmetric, of spectral norm 1.
+    connectivity_sha256 : str
+        Of the mean connectivity, to 6 digits.
     """
 
     modes: NDArray[np.float64]
@@ -40,6 +42,7 @@ class Brain:
     sites: NDArray[np.float64]
     persistence: NDArray[np.float64]
     coupling: NDArray[np.float64]
+    connectivity_sha256: str
 
     @property
     def n_rois(self) -> int:
@@ -50,12 +53,6 @@ class Brain:
     def n_modes(self) -> int:
         """Number of modes."""
         return self.modes.shape[1]
-
-    @property
-    def digest(self) -> str:
-        """What tells brains of the same specification apart: sha256 of the modes, to 6 digits, whatever their signs."""
-        rounded = np.abs(self.modes).round(6)
-        return hashlib.sha256(rounded.tobytes()).hexdigest()
 
 
 def make_brain(connectivity: NDArray[np.float64], spec: SyntheticSpec) -> Brain:
@@ -94,6 +91,7 @@ def make_brain(connectivity: NDArray[np.float64], spec: SyntheticSpec) -> Brain:
         sites=_of_length_1(np.array(sites)),
         persistence=persistence,
         coupling=coupling / np.linalg.norm(coupling, 2),
+        connectivity_sha256=hashlib.sha256(connectivity.round(6).tobytes()).hexdigest(),
     )
 
 

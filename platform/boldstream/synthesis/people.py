@@ -13,7 +13,7 @@ PERSON_STREAM, KIN_STREAM, MOTION_STREAM = 31, 32, 33
 MEAN_AGE, SD_AGE = 62.0, 8.0
 DIAGNOSED_AT, DIAGNOSED_WITHIN = 68.0, 6.0
 """Years: at this age half of the people have the diagnosis; one goes into the logistic function over the other."""
-MEDIAN_FD, FD_OF_AGE, FD_OF_PERSON, FD_OF_SESSION = 0.15, 0.2, 0.35, 0.2
+MEDIAN_FD, FD_OF_AGE, FD_OF_PERSON, FD_OF_SESSION = 0.13, 0.25, 0.5, 0.3
 """Median of mean FD in mm, and what SDs of age, person and session add to its logarithm."""
 TRAITS = ("trait_fc", "trait_autocorrelation", "trait_directed")
 DIGITS = 6
@@ -57,7 +57,12 @@ class Person:
     @property
     def subject(self) -> str:
         """Label, e.g. ``000001``."""
-        return f"{self.number:0{DIGITS}d}"
+        return self.label(self.number)
+
+    @staticmethod
+    def label(number: int) -> str:
+        """Return the label of the person of a number."""
+        return f"{number:0{DIGITS}d}"
 
     @property
     def z_age(self) -> float:
@@ -65,7 +70,7 @@ class Person:
         return (self.age - MEAN_AGE) / SD_AGE
 
 
-def draw_person(number: int, spec: SyntheticSpec, n_modes: int) -> Person:
+def draw_person(number: int, spec: SyntheticSpec, n_modes: int = 0) -> Person:
     """Draw one person.
 
     Parameters
@@ -74,7 +79,7 @@ def draw_person(number: int, spec: SyntheticSpec, n_modes: int) -> Person:
         From 1 on.
     spec : SyntheticSpec
     n_modes : int
-        Of the brain; who somebody is else does not depend on it.
+        Of the brain, for the fingerprint; nothing else depends on it.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def draw_person(number: int, spec: SyntheticSpec, n_modes: int) -> Person:
     of_sex, of_site, of_diagnosis = own.random(3)
     n_drawn = len(TRAITS) + n_modes
     shared = np.sqrt(spec.kinship) * kin.normal(size=n_drawn) + np.sqrt(1 - spec.kinship) * own.normal(size=n_drawn)
-    age = round(MEAN_AGE + SD_AGE * years, 1)
+    age = round(float(MEAN_AGE + SD_AGE * years), 1)
     z_age = (age - MEAN_AGE) / SD_AGE
     return Person(
         number=number,

@@ -14,16 +14,16 @@ class Effects(Config):
     the logarithms of the modes' gains. The next three change dynamics and leave connectivity as it is.
     """
 
-    age: float = 0.9
+    age: float = 0.8
     """Of one SD of age (8 years), on connectivity."""
 
-    sex: float = 0.7
+    sex: float = 0.8
     """Of the difference of the sexes, on connectivity."""
 
-    site: float = 0.8
+    site: float = 1.1
     """Of a site, on connectivity."""
 
-    fingerprint: float = pydantic.Field(default=0.12, ge=0)
+    fingerprint: float = pydantic.Field(default=0.4, ge=0)
     """SD of every mode's gain between people, the same in all sessions of a person."""
 
     trait_fc: float = 0.8
