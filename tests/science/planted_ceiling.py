@@ -1,6 +1,6 @@
 """What linear probes recover of what is planted in made-up people, from connectivity and from dynamics.
 
-    python tests/science/planted_ceiling.py [--subjects 2000] [--rois 200] [--connectivity fc.npy] [--picture out.svg]
+    python tests/science/planted_ceiling.py [--subjects 2000] [--rois 200] [--connectivity fc.npy] [--picture out.png]
 
 Prints R2 (AUC of sex and diagnosis, balanced accuracy of sites) out of fold, 95 % intervals over subjects, for three
 sets of features of a scan: connectivity (all pairs, Pearson), every region's autocorrelation at lag 1, and the
@@ -9,6 +9,7 @@ antisymmetric part of the lag-1 correlations between the 20 strongest modes of t
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,8 @@ FEATURES = {
     "directed": "antisymmetric lag-1",
 }
 TARGETS = ("age", "sex", "diagnosis", "log_fd", *TRAITS)
+CLASSES = ("sex", "diagnosis")
+_ARE_AUC = np.isin(TARGETS, CLASSES)
 
 
 @dataclass
@@ -79,7 +82,7 @@ def _lag_1(values):
 def predict(study, features, target):
     """Return the target and its predictions out of fold, and what their score is called."""
     x, y = study.features[features], study.targets[target]
-    kind = "logistic" if target in ("sex", "diagnosis") else "ridge"
+    kind = "logistic" if target in CLASSES else "ridge"
     found = out_of_fold(x, y, np.arange(len(y)), kind=kind)
     return kind, y, found
 
@@ -111,29 +114,30 @@ def identified(study):
 
 
 def draw_picture(table, path):
-    """Draw what is recovered as bars, a group of bars a target."""
+    """Draw what is recovered as bars with their intervals, a group of bars a target."""
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "boldstream"
-    import matplotlib.pyplot as plt
+    from boldstream.drawing import COLOURS, DPI, OPEN_AXES, STYLE
 
-    figure, axis = plt.subplots(figsize=(9, 3.4), layout="constrained")
-    for i, (features, title) in enumerate(FEATURES.items()):
-        found = [table[features, target] for target in TARGETS]
-        at = np.arange(len(TARGETS)) + 0.27 * (i - 1)
-        # an AUC of 0.5 is chance, as an R2 of 0 is
-        heights = np.array(
-            [2 * e.value - 1 if t in ("sex", "diagnosis") else e.value for t, e in zip(TARGETS, found, strict=True)]
-        )
-        axis.bar(at, np.maximum(heights, 0), width=0.25, label=title)
-    labels = [f"{t}\n(2 AUC - 1)" if t in ("sex", "diagnosis") else t.replace("trait_", "trait:\n") for t in TARGETS]
-    axis.set_xticks(np.arange(len(TARGETS)), labels)
-    axis.set_ylabel("R2 out of fold")
-    axis.set_ylim(0, 1)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None} if path.endswith(".svg") else None)
+    with matplotlib.rc_context(STYLE | OPEN_AXES):
+        figure = Figure(figsize=(8.4, 3.1), layout="constrained")
+        axis = figure.subplots()
+        for i, (features, title) in enumerate(FEATURES.items()):
+            # an AUC of 0.5 is chance, as an R2 of 0 is
+            found = np.array([table[features, target] for target in TARGETS])
+            found[_ARE_AUC] = 2 * found[_ARE_AUC] - 1
+            value, low, high = found.T
+            at = np.arange(len(TARGETS)) + 0.27 * (i - 1)
+            axis.bar(at, value, width=0.25, color=COLOURS[i], label=title)
+            axis.vlines(at, low, high, color="black", linewidth=0.8)
+        axis.axhline(0, color="black", linewidth=0.6)
+        labels = [target.replace("_", "\n", 1) for target in TARGETS]
+        axis.set_xticks(np.arange(len(TARGETS)), labels)
+        axis.set_ylabel("R2 (of two classes: 2 AUC - 1)")
+        axis.set_ylim(-0.1, 1)
+        axis.legend(loc="upper center", ncols=3)
+        figure.savefig(path, dpi=DPI, facecolor="white", metadata={"Software": None})
 
 
 def main():
@@ -144,7 +148,9 @@ def main():
     parser.add_argument("--picture")
     arguments = parser.parse_args()
     names = [f"R{i}" for i in range(arguments.rois)]
-    connectivity = read_connectivity(arguments.connectivity) if arguments.connectivity else model_connectivity(names)
+    connectivity = model_connectivity(names)
+    if arguments.connectivity:
+        connectivity = read_connectivity(Path(arguments.connectivity).read_bytes(), arguments.connectivity)
     n_again = min(200, arguments.subjects)
     study = make_up(SyntheticSpec(n_subjects=arguments.subjects), connectivity, n_again)
     table = {}

@@ -144,3 +144,5 @@ def test_regions__of_made_up_people_refuse_what_does_not_fit(tmp_path):
     np.save(tmp_path / "fc.npy", np.eye(5))
     with pytest.raises(SourceError, match=r"synthetic.connectivity: .*fc.npy has 5 regions, atlas 'toy' 12"):
         load_regions(config_of({"connectivity": str(tmp_path / "fc.npy")}), [])
+    with pytest.raises(SourceError, match=r"synthetic.connectivity: .*none.csv"):
+        load_regions(config_of({"connectivity": str(tmp_path / "none.csv")}), [])

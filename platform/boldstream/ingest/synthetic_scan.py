@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from boldstream.artifacts.cohort import iter_timeseries, open_cohort
-from boldstream.errors import AtlasError, SourceError
+from boldstream.errors import AtlasError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan
 from boldstream.ingest.read import ReadScan
 from boldstream.parcellation.atlas import NUMBERED, Atlas, check_same
 from boldstream.parcellation.atlas_catalog import catalog_entry, load_region_names
 from boldstream.parcellation.gradients import MeanConnectivity, functional_connectivity
-from boldstream.storage import filesystem
+from boldstream.storage import filesystem, read_bytes
 from boldstream.synthesis import Brain, SyntheticSpec, draw_person, draw_scan, make_brain
 from boldstream.synthesis.connectivity import (
     MATRIX_SUFFIXES,
@@ -67,7 +67,10 @@ def load_brain(config: IngestConfig, atlas: Atlas) -> Brain:
     if not where:
         found = model_connectivity(atlas.roi_names)
     elif where.endswith(MATRIX_SUFFIXES):
-        found = read_connectivity(where)
+        try:
+            found = read_connectivity(read_bytes(where), where)
+        except StorageError as error:
+            raise SourceError(f"synthetic.connectivity: {error}") from None
         entry = catalog_entry(config.atlas)
         if entry and 0 < entry.n_before == atlas.n_rois - len(found):
             found = with_mixtures_before(found, entry.n_before)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from boldstream.errors import SourceError, StorageError, first_line
+from boldstream.errors import SourceError, first_line
 from boldstream.parcellation.fc_sketch import homotopic_pairs
-from boldstream.storage import read_bytes
 
 MATRIX_SUFFIXES = (".npy", ".csv", ".tsv", ".txt")
 DELIMITERS = {"csv": ",", "tsv": "\t", "txt": None}
@@ -27,13 +26,15 @@ MODEL_STREAM, MIXTURE_STREAM = 11, 12
 N_MIXED = 0.05
 
 
-def read_connectivity(uri: str) -> NDArray[np.float64]:
+def read_connectivity(data: bytes, name: str) -> NDArray[np.float64]:
     """Read a matrix of mean connectivity.
 
     Parameters
     ----------
-    uri : str
-        ``.npy``, or text without names: ``.csv``, ``.tsv``, ``.txt`` (blanks).
+    data : bytes
+        Content of its file: ``.npy``, or text without names, ``.csv``, ``.tsv`` or ``.txt`` (blanks).
+    name : str
+        Of the file, whose ending says which.
 
     Returns
     -------
@@ -43,19 +44,16 @@ def read_connectivity(uri: str) -> NDArray[np.float64]:
     Raises
     ------
     SourceError
-        If it cannot be read or is no matrix of correlations.
+        If it is no matrix of correlations.
     """
     try:
-        data = read_bytes(uri)
-        if uri.endswith(".npy"):
+        if name.endswith(".npy"):
             found = np.asarray(np.load(io.BytesIO(data), allow_pickle=False), dtype=np.float64)
         else:
-            found = np.loadtxt(io.StringIO(data.decode()), delimiter=DELIMITERS[uri.rpartition(".")[2]], ndmin=2)
-    except StorageError as error:
-        raise SourceError(f"connectivity: {error}") from None
+            found = np.loadtxt(io.StringIO(data.decode()), delimiter=DELIMITERS[name.rpartition(".")[2]], ndmin=2)
     except (ValueError, EOFError) as error:
-        raise SourceError(f"connectivity: {uri} is no matrix of numbers ({first_line(error)})") from None
-    return checked_connectivity(found, uri)
+        raise SourceError(f"connectivity: {name} is no matrix of numbers ({first_line(error)})") from None
+    return checked_connectivity(found, name)
 
 
 def checked_connectivity(found: NDArray[np.floating], where: str) -> NDArray[np.float64]:
