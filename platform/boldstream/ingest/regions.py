@@ -14,6 +14,7 @@ from boldstream.parcellation.atlas import NUMBERED, Atlas, numbered_atlas
 from boldstream.parcellation.atlas_catalog import catalog_entry, load_label_volume, load_ordering, load_region_names
 from boldstream.parcellation.label_volume import LabelVolume
 from boldstream.parcellation.xcpd import read_xcpd
+from boldstream.refs import CohortRef
 from boldstream.storage import read_bytes
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Regions:
         What was done to the order, for the manifest.
     brain : Brain or None
         Of people who are made up.
+    parent : CohortRef or None
+        The cohort that their connectivity is taken from.
     """
 
     atlas: Atlas
@@ -53,6 +56,7 @@ class Regions:
     grayordinates: "CiftiLabels | None" = None
     notes: tuple[str, ...] = ()
     brain: "Brain | None" = None
+    parent: CohortRef | None = None
 
     @property
     def digest(self) -> str | None:
@@ -74,7 +78,8 @@ def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
         from boldstream.ingest.synthetic_scan import load_brain, name_regions
 
         atlas = name_regions(config)
-        return Regions(atlas, atlas, brain=load_brain(config, atlas))
+        brain, parent = load_brain(config, atlas)
+        return Regions(atlas, atlas, brain=brain, parent=parent)
     if kind == "fmriprep":
         volume = load_label_volume(
             config.atlas,

@@ -17,7 +17,7 @@ from boldstream.artifacts.cohort import (
     cohort_schema,
     cohort_tables,
 )
-from boldstream.artifacts.manifest import Manifest
+from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
@@ -69,6 +69,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
             identity["atlas_sha256"] = regions.digest
         if regions.brain and config.synthetic.connectivity:
             identity["connectivity_sha256"] = regions.brain.connectivity_sha256
+        if regions.parent:
+            run.log_parent(regions.parent)
         begin_run(cohort, quarantine, schema, identity, quarantine_schema=COHORT_QUARANTINE_SCHEMA)
         held = Held(cohort, quarantine)
         difference = held.compare(plan.scans)
@@ -166,7 +168,7 @@ def _publish(
     manifest = cohort.publish(
         config=config.model_dump(mode="json"),
         config_hash=config.config_hash(),
-        parents=[],
+        parents=[Parent.of(regions.parent)] if regions.parent else [],
         rows=rows.num_rows,
         digest=_digest(rows, regions),
         mlflow_run_id=run.run_id,

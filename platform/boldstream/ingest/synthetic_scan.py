@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from boldstream.artifacts.cohort import iter_timeseries, open_cohort
+from boldstream.artifacts.cohort import Cohort, iter_timeseries, open_cohort
 from boldstream.errors import AtlasError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan
@@ -14,6 +14,7 @@ from boldstream.ingest.read import ReadScan
 from boldstream.parcellation.atlas import NUMBERED, Atlas, check_same
 from boldstream.parcellation.atlas_catalog import catalog_entry, load_region_names
 from boldstream.parcellation.gradients import MeanConnectivity, functional_connectivity
+from boldstream.refs import CohortRef
 from boldstream.storage import filesystem, read_bytes
 from boldstream.synthesis import Brain, SyntheticSpec, draw_person, draw_scan, make_brain
 from boldstream.synthesis.connectivity import (
@@ -51,8 +52,8 @@ def name_regions(config: IngestConfig) -> Atlas:
     return Atlas(config.atlas, tuple(names))
 
 
-def load_brain(config: IngestConfig, atlas: Atlas) -> Brain:
-    """Return what all made-up people have in common.
+def load_brain(config: IngestConfig, atlas: Atlas) -> tuple[Brain, CohortRef | None]:
+    """Return what all made-up people have in common, and the cohort that it is taken from, if it is.
 
     A matrix that lacks the regions before Schaefer's cortex is filled up with mixtures of the cortex.
 
@@ -63,7 +64,7 @@ def load_brain(config: IngestConfig, atlas: Atlas) -> Brain:
     AtlasError, CohortError
         If it is to come from a cohort that is not there, or has other regions.
     """
-    where = config.synthetic.connectivity
+    where, parent = config.synthetic.connectivity, None
     if not where:
         found = model_connectivity(atlas.roi_names)
     elif where.endswith(MATRIX_SUFFIXES):
@@ -79,13 +80,13 @@ def load_brain(config: IngestConfig, atlas: Atlas) -> Brain:
                 f"synthetic.connectivity: {where} has {len(found)} regions, atlas {config.atlas!r} {atlas.n_rois}"
             )
     else:
-        found = _of_cohort(where, config, atlas)
-    return make_brain(found, config.synthetic)
+        cohort = open_cohort(where, config.warehouse)
+        found, parent = _of_cohort(cohort, atlas), cohort.ref
+    return make_brain(found, config.synthetic), parent
 
 
-def _of_cohort(pointer: str, config: IngestConfig, atlas: Atlas) -> NDArray[np.float64]:
+def _of_cohort(cohort: Cohort, atlas: Atlas) -> NDArray[np.float64]:
     """Return the mean connectivity of a cohort's first scans by file."""
-    cohort = open_cohort(pointer, config.warehouse)
     check_same(atlas, Atlas(cohort.atlas, cohort.roi_names), where="source synthetic", other=f"cohort {cohort.label!r}")
     mean, n_scans = MeanConnectivity(atlas.n_rois), 0
     for file in sorted(cohort.files, key=lambda file: file.uri):
