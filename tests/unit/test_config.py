@@ -23,6 +23,7 @@ from boldstream.ingest.config import ColumnsConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
+from boldstream.synthesis import Effects, SyntheticSpec
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
@@ -213,6 +214,8 @@ CLASSES = [
     MaskSpec,
     WindowSpec,
     BrainJEPAConfig,
+    SyntheticSpec,
+    Effects,
 ]
 
 
