@@ -23,6 +23,8 @@ from boldstream.ingest.config import ColumnsConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
+from boldstream.shift import ShiftConfig
+from boldstream.synthesis import Effects, SyntheticSpec
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
@@ -32,6 +34,7 @@ ROOMS = {
     "import_weights": ImportWeightsConfig,
     "embed": EmbedConfig,
     "report": ReportConfig,
+    "shift": ShiftConfig,
     "strategies": Strategy,
 }
 PRETRAIN = {"output": "m", "cohort": "c", "gradient": "g", "steps": 10}
@@ -213,6 +216,8 @@ CLASSES = [
     MaskSpec,
     WindowSpec,
     BrainJEPAConfig,
+    SyntheticSpec,
+    Effects,
 ]
 
 

@@ -11,6 +11,7 @@ from boldstream.errors import ScanError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.find import FoundScan, find_scans
 from boldstream.ingest.participants import bare, read_participants, read_sessions
+from boldstream.ingest.synthetic_people import list_synthetic, synthetic_participants, synthetic_sessions
 from boldstream.listing import Listing, list_files
 
 ENTITY = re.compile(r"[A-Za-z0-9]+(?:[-_.+][A-Za-z0-9]+)*")
@@ -94,12 +95,16 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
     SourceError
         If the source or a table is missing, empty or ambiguous.
     """
-    listing = _list_source(config)
-    found = find_scans(config.source, listing.paths, listing.root)
-    participants = read_participants(config)
+    is_synthetic = config.source.kind == "synthetic"
+    if is_synthetic:
+        listing, found = Listing("", []), list_synthetic(config.synthetic)
+    else:
+        listing = _list_source(config)
+        found = find_scans(config.source, listing.paths, listing.root)
+    participants = synthetic_participants(config.synthetic) if is_synthetic else read_participants(config)
     keyed = [(scan, _participant_key(scan, config)) for scan in found]
     subjects = [participants.rows.get(key, {}).get("subject") or key for _, key in keyed]
-    sessions = read_sessions(config, map(bare, subjects))
+    sessions = synthetic_sessions(config.synthetic) if is_synthetic else read_sessions(config, map(bare, subjects))
     plans, seen_sessions = [], set()
     for (scan, key), subject in zip(keyed, map(bare, subjects), strict=True):
         values: dict[str, Any] = {name: scan.fields.get(name) for name in ENTITIES}

@@ -18,7 +18,7 @@ from boldstream.artifacts.cohort import (
     cohort_tables,
     set_aside_table,
 )
-from boldstream.artifacts.manifest import Manifest
+from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
@@ -68,6 +68,10 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         identity = config.identity() | {"roi_names_sha256": digest_json(regions.atlas.roi_names)}
         if regions.digest:
             identity["atlas_sha256"] = regions.digest
+        if regions.brain and config.synthetic.connectivity:
+            identity["connectivity_sha256"] = regions.brain.connectivity_sha256
+        if regions.parent:
+            run.log_parent(regions.parent)
         aside = set_aside_table(cohort.warehouse, config.output)
         begin_run(
             cohort, quarantine, schema, identity, quarantine_schema=COHORT_QUARANTINE_SCHEMA, beside=[(aside, schema)]
@@ -78,7 +82,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         newest = _newest(cohort, regions)
         todo = difference.new
         is_new = bool(todo or newest is None or not difference.is_settled)
-        logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), config.source.root, len(todo))
+        where = config.source.root or config.source.kind
+        logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), where, len(todo))
         _tell_unmatched(plan, config)
         if difference.gone:
             gone = f"{len(difference.gone)} scans are not in the source any more and go: {shown(difference.gone)}"
@@ -168,7 +173,7 @@ def _publish(
     manifest = cohort.publish(
         config=config.model_dump(mode="json"),
         config_hash=config.config_hash(),
-        parents=[],
+        parents=[Parent.of(regions.parent)] if regions.parent else [],
         rows=rows.num_rows,
         digest=_digest(rows, regions),
         mlflow_run_id=run.run_id,

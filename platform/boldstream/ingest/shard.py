@@ -17,6 +17,7 @@ from boldstream.ingest.plan import ScanPlan, problem_of
 from boldstream.ingest.prepare import prepare_scan
 from boldstream.ingest.read import read_scan
 from boldstream.ingest.regions import Regions
+from boldstream.ingest.synthetic_scan import make_scan
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ def cohort_row(plan: ScanPlan, task: IngestTask) -> dict[str, Any]:
     ScanError
         If the scan cannot be used.
     """
-    scan = read_scan(plan, task.config.source, task.regions)
+    if task.regions.brain is not None:
+        scan = make_scan(plan, task.config.synthetic, task.regions.brain)
+    else:
+        scan = read_scan(plan, task.config.source, task.regions)
     prepared = prepare_scan(scan, plan.values, task.regions.atlas.roi_names, task.config)
     columns = prepared.columns()
     content = hashlib.sha256(prepared.values.tobytes()).hexdigest()
