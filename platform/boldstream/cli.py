@@ -145,7 +145,7 @@ def main() -> None:
     for name, text in JOBS.items():
         jobs.add_parser(name, help=text, add_help=False)
     jobs.add_parser(TABLES, help="list, show, compare, promote, export and expire versions of tables", add_help=False)
-    jobs.add_parser(COHORTS, help="list, show, export and expire versions of cohorts", add_help=False)
+    jobs.add_parser(COHORTS, help="list, show, compare, export and expire versions of cohorts", add_help=False)
     known, rest = parser.parse_known_args()
     if known.job in (TABLES, COHORTS):
         tables(rest, cohorts=known.job == COHORTS)

@@ -87,6 +87,16 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     assert_as_fresh(tmp_path, config, second)
     assert len(held(config)[0]) == N - 2 + 1
 
+    told = run_tables(["diff", "study@1", "study", "--warehouse", config.warehouse], cohorts=True)
+    assert told.splitlines() == [
+        "study@1 -> study@2",
+        "scans added: 3 (sub-03, sub-05, sub-30)",
+        "scans removed: 1 (sub-07)",
+        "scans changed: 2 (sub-02, sub-09)",
+        "changed in: timeseries (1), age (1)",
+        "scans the same: 18",
+    ]
+
     # the version before is still what it was, and files in which nothing changed are the same files
     before, after = files_of(first, config), files_of(second, config)
     same = before.keys() & after.keys()

@@ -16,7 +16,7 @@ from boldstream.artifacts.shards import shard_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import expire, iter_batches, plan_expiry, resolve_version
 from boldstream.config import digest_json
-from boldstream.errors import ArtifactError, ConfigError, EmbeddingsError, OutputExistsError, StorageError
+from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, OutputExistsError, StorageError
 from boldstream.storage import Warehouse, local_path
 from boldstream.tables.commands import run_tables
 from boldstream.tables.diff import compare_versions
@@ -233,6 +233,8 @@ def test_pointers__say_what_is_meant(table, warehouse, tmp_path):
     assert not (tmp_path / "w" / "none").exists()
     with pytest.raises(EmbeddingsError, match=r"'t' is a cohort; this works on embedding tables \(cohorts: list, sho"):
         run_tables(["diff", "cohorts/t", "t", "--warehouse", home])
+    with pytest.raises(CohortError, match=r"t@1 is an embedding table; `boldstream tables diff` compares those"):
+        run_tables(["diff", "t", "embeddings/t@1", "--warehouse", home], cohorts=True)
 
 
 @pytest.mark.parametrize("target", ["a.parquet", "folder", "a.csv"])

@@ -24,6 +24,7 @@ COHORT_EXAMPLES = """\
 examples:
   boldstream cohorts list
   boldstream cohorts show abide@2                      what came, changed and went; who has read it
+  boldstream cohorts diff abide@1 abide                what is other than it was
   boldstream cohorts export abide --to abide.parquet
   boldstream cohorts expire abide --keep 1             after a withdrawal: only the newest version stays
 """
@@ -41,8 +42,9 @@ def run_tables(words: Sequence[str], *, cohorts: bool = False) -> str:
     arguments = parser.parse_args(list(words))
     if arguments.command is None:
         return parser.format_help().rstrip()
-    if cohorts and "/" not in getattr(arguments, "table", "/"):
-        arguments.table = f"{COHORTS}/{arguments.table}"
+    for name in ("table", "first", "second") if cohorts else ():
+        if "/" not in getattr(arguments, name, "/"):
+            setattr(arguments, name, f"{COHORTS}/{getattr(arguments, name)}")
     run: Callable[[argparse.Namespace], str] = arguments.run
     return run(arguments)
 
@@ -86,7 +88,11 @@ def build_parser(*, cohorts: bool = False) -> argparse.ArgumentParser:
     add("list", _list, "list them at their newest versions")
     one = add("show", _show, "tell what a version was made of, who has read it, and the table's other versions")
     one.add_argument("table", metavar="NAME[@V]")
-    if not cohorts:
+    if cohorts:
+        one = add("diff", _diff_cohorts, "tell which scans came, went and changed between two versions, and in what")
+        one.add_argument("first", metavar="A")
+        one.add_argument("second", metavar="B")
+    else:
         _add_diff(add)
         _add_champion(add)
     one = add("export", _export, "write a version as plain Parquet or CSV", _EXPORT)
@@ -181,6 +187,13 @@ def _diff(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     )
     return f"{say_diff(found)}\npage: {folder / 'index.html'}"
+
+
+def _diff_cohorts(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.cohort_diff import diff_cohorts
+    from boldstream.tables.wording import say_cohort_diff
+
+    return say_cohort_diff(diff_cohorts(arguments.first, arguments.second, arguments.warehouse))
 
 
 def _promote(arguments: argparse.Namespace) -> str:

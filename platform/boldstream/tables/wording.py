@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from boldstream.artifacts import cohort
 from boldstream.artifacts.manifest import Manifest
 from boldstream.tables.champion import Moved
+from boldstream.tables.cohort_diff import CohortDiff
 from boldstream.tables.diff import N_NAMED, Diff, spread
 from boldstream.tables.expiry import Expired
 from boldstream.tables.export import Exported
@@ -133,6 +134,21 @@ def say_diff(diff: Diff) -> str:
     if diff.most_changed:
         named = (f"{one.key}{'' if one.cosine is None else f' (cosine {one.cosine:.4f})'}" for one in diff.most_changed)
         lines.append(f"moved most: {', '.join(named)}")
+    return "\n".join(lines)
+
+
+def say_cohort_diff(diff: CohortDiff) -> str:
+    """Print a comparison of cohorts."""
+    lines = [f"{diff.first.label} -> {diff.second.label}"]
+    lines += [f"  {text}" for text in diff.made_otherwise]
+    rows = [("added", diff.added), ("removed", diff.removed), ("changed", list(diff.changed))]
+    for word, keys in rows:
+        more = f" and {len(keys) - N_NAMED} more" if len(keys) > N_NAMED else ""
+        lines.append(f"scans {word}: {len(keys)}" + (f" ({', '.join(keys[:N_NAMED])}{more})" if keys else ""))
+    if diff.changed:
+        told = ", ".join(f"{name} ({count})" for name, count in diff.columns.most_common())
+        lines.append(f"changed in: {told or 'notes of how they were read'}")
+    lines.append(f"scans the same: {diff.n_same}")
     return "\n".join(lines)
 
 
