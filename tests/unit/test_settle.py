@@ -196,6 +196,19 @@ def test_second_run__killed_before_a_commit_is_finished_by_the_next(study, fresh
     assert n_killed >= 2
 
 
+def test_scan__left_alone_comes_back_from_a_cohort_of_nothing_but_copies(study, tmp_path):
+    scans = tmp_path / "scans"
+    for subject in SUBJECTS:
+        if subject not in ("03", "07"):
+            (scans / f"sub-{subject}.csv").write_text("broken\n")
+    _, tables = run(study)
+    assert keys(tables, "cohort") == []
+    (scans / "sub-03.csv").unlink()
+    assert keys(run(study)[1], "cohort") == ["sub-07"]
+    (scans / "sub-07.csv").write_text("broken\n")
+    assert held(run(study)[1])["cohort"] == []
+
+
 def test_gone__in_numbers_that_look_like_an_accident_is_refused(study, tmp_path):
     _, tables = run(study)
     before = held(tables)

@@ -84,7 +84,7 @@ def set_aside(quality: CohortQuality, held: Held) -> None:
     held.quarantine.add_rows(pa.Table.from_pylist(told, COHORT_QUARANTINE_SCHEMA))
     _move(held.cohort, held.aside, set(_keys(held.cohort.refresh()).to_pylist()) & out.keys())
     _move(held.aside, held.cohort, set(_keys(held.aside.refresh()).to_pylist()) - out.keys())
-    back = pa.array(sorted(files.keys() - out.keys()), pa.string())
+    back = pa.array([key for key in quality.decisions if key not in out], pa.string())
     held.quarantine.remove(lambda rows: pc.is_in(rows["scan_key"], value_set=back))
 
 

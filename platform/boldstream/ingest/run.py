@@ -94,10 +94,10 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, newest.version)
             return _stand(config, cohort, newest, run)
         held.settle(plan.scans)
-        if not cohort.values("scan_key"):
-            raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
         quality = judge_cohort([cohort, aside], config.quality)
         set_aside(quality, held)
+        if not cohort.values("scan_key"):
+            raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
         return _publish(config, plan, held, difference.gone, regions, quality, run)
 
 

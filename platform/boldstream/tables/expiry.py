@@ -75,11 +75,8 @@ def expire_table(
         protected.setdefault(one.version, []).append(alias)
     grace = datetime.timedelta(hours=grace_hours)
     plan = plan_expiry(table, keep, protected, grace)
-    kinds = (
-        [cohort.QUARANTINE_KIND, cohort.SET_ASIDE_KIND]
-        if is_cohort
-        else [embeddings.QUARANTINE_KIND, embeddings.FAILURES_KIND]
-    )
+    of_cohort = [cohort.QUARANTINE_KIND, cohort.SET_ASIDE_KIND]
+    kinds = of_cohort if is_cohort else [embeddings.QUARANTINE_KIND, embeddings.FAILURES_KIND]
     beside = [VersionedTable(table.warehouse, kind, table.name, table.error) for kind in kinds]
     plans = [(table, plan), *((one, plan_expiry(one, 1, plan.kept, grace)) for one in beside if one.exists)]
     left = _left_in_embeddings(table) if is_cohort else {}
