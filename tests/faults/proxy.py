@@ -109,7 +109,9 @@ class Proxy:
         if harm != "reset":
             reason, code = REASONS[harm]
             body = ERROR % code
-            answer.write(b"HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (harm, reason, len(body)))
+            answer.write(
+                b"HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (harm, reason, len(body))
+            )
             answer.write(body)
             await answer.drain()
             await asyncio.sleep(0.05)

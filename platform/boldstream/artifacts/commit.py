@@ -75,7 +75,7 @@ class Committer:
         return self._until_committed(act)
 
     def _until_committed(self, act: Callable[[], int]) -> int:
-        return until_committed(act, f"{self.table.kind} {self.table.name}", self.table.error)
+        return until_committed(act, self.table)
 
     def _look(self) -> pa.Table:
         rows = self.refresh()
