@@ -33,7 +33,7 @@ class Proxy:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.server = self._call(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.endpoint = "127.0.0.1:{}".format(self.server.sockets[0].getsockname()[1])
+        self.endpoint = f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     def _call(self, work):
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
