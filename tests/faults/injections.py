@@ -31,7 +31,6 @@ class Survival:
     alone: bool
     problems: str
     seconds: float
-    said: str
 
 
 @dataclass(frozen=True)
@@ -94,45 +93,69 @@ FAULTS = {
     ),
     "s3-gone": Fault(f"S3 server stopped for {GONE_S} s", stop_s3),
     "s3-errors": Fault("10 % of S3 requests end in 500, 503 or a reset", mode="errors"),
-    "s3-slow": Fault("S3 answers after 0.2 s, with 32 kB/s", mode="slow"),
+    "s3-slow": Fault("S3 reads at 32 kB/s", mode="slow"),
     "s3-stall": Fault("10 % of S3 answers hang for 8 s", mode="stall"),
 }
 DISK = "disk-full"
 DISK_TOLD = "warehouse's disk full, space made, same command"
 
 
-def suffer(lab, name, seed):
-    """Make a table under a fault, twice if the first command does not end well, and compare it."""
+def suffer(lab, name, seed, *attempts):
+    """Make a table under faults, compare it with the whole one.
+
+    Parameters
+    ----------
+    name : str
+        Of the table, with the seed: what the random moments follow from.
+    attempts : tuple of str
+        Faults of the first command, of the same command given again, and so on; none: the one called `name`. If the
+        last does not end well, the command is given once more without any.
+    """
     if name == DISK:
         return fill_disk(lab, seed)
-    fault, chance, output = FAULTS[name], random.Random(f"{name} {seed}"), f"{name}-{seed}"
-    after = chance.randint(1, int(0.6 * N_SCANS))
-    lab.proxy.mode = fault.mode
+    output, chance = f"{name}-{seed}", random.Random(f"{name} {seed}")
+    survival = Survival(name, seed, alone=True, problems="", seconds=0.0)
+    plan = attempts or [(name,)]
+    for number, faults in enumerate([*plan, ()], 1):
+        job = attempt(lab, output, [FAULTS[one] for one in faults], chance)
+        status = job.wait()
+        allowed = {0}.union(*(FAULTS[one].status for one in faults))
+        problems = "" if status in allowed else f"status {status}: {job.last_line()}"
+        survival = replace(
+            survival,
+            alone=survival.alone and status == 0,
+            problems="; ".join(filter(None, [survival.problems, problems])),
+            seconds=survival.seconds + job.seconds,
+        )
+        if status == 0 and number >= len(plan):
+            break
+    return judged(lab, survival, status)
+
+
+def attempt(lab, output, faults, chance):
+    """Give the command once, and strike at random moments: after so many new files of vectors."""
+    there = lab.shards(output)
+    moments = sorted(there + chance.randint(1, max(1, int(0.6 * (N_SCANS - there)))) for _ in faults)
+    lab.proxy.mode = next((fault.mode for fault in faults if fault.mode != "pass"), "pass")
     try:
         job = lab.embed(output)
-        if fault.strike is not None:
-            while lab.shards(output) < after and job.process.poll() is None:
+        for fault, moment in zip(faults, moments, strict=True):
+            while fault.strike and lab.shards(output) < moment and job.process.poll() is None:
                 time.sleep(0.01)
-            fault.strike(lab, job, chance)
-        return conclude(lab, name, seed, job, fault.status)
+            if fault.strike:
+                fault.strike(lab, job, chance)
+        job.wait()
     finally:
         lab.proxy.mode = "pass"
+    return job
 
 
-def conclude(lab, name, seed, job, allowed, again=None, warehouse=None):
-    """Wait for a job's end, give the same command again where it did not end well, compare what is there."""
-    output = f"{name}-{seed}"
-    status = job.wait()
-    said, seconds = job.last_line(), job.seconds
-    problems = [] if status in allowed else [f"status {status}: {said}"]
+def judged(lab, survival, status, warehouse=None):
+    """Add to what went wrong how the table differs from the whole one, where there is a table."""
     if status != 0:
-        second = again() if again else lab.embed(output)
-        if (ended := second.wait()) != 0:
-            problems.append(f"again: status {ended}: {second.last_line()}")
-        seconds += second.seconds
-    if not problems or status == 0:
-        problems += filter(None, [lab.compare(output, warehouse).problems])
-    return Survival(name, seed, status == 0, "; ".join(problems), seconds, said)
+        return survival
+    problems = lab.compare(f"{survival.fault}-{survival.seed}", warehouse).problems
+    return replace(survival, problems="; ".join(filter(None, [survival.problems, problems])))
 
 
 # ---- a full disk -------------------------------------------------------------------------------------------------
@@ -174,32 +197,29 @@ def _capabilities():
 
 
 def fill_disk(lab, seed):
-    """Let a warehouse's disk run full in the middle, then make space."""
+    """Let a warehouse's disk run full in the middle, then make space and give the same command again."""
     chance, output = random.Random(f"{DISK} {seed}"), f"{DISK}-{seed}"
     if lab.disk is None:
         lab.disk = Disk(lab)
     disk = lab.disk
-
-    def command():
-        return lab.embed(output, disk.environment, warehouse=str(disk.path))
-
-    def again():
-        problems.extend(_told_cleanly(job, disk))
-        problems.extend(_half_written(lab, output, disk))
-        disk.resize("64m")
-        return command()
-
     # The vectors' files alone need 4 kB each: with less room the run cannot end.
     disk.resize(disk.used + 4096 * chance.randint(5, int(0.8 * N_SCANS)))
-    problems = []
     try:
-        job = command()
-        warehouse = Warehouse.at(str(disk.path))
-        found = conclude(lab, DISK, seed, job, frozenset({2}), again, warehouse)
-        warehouse.catalog.close()
+        first = lab.embed(output, disk.environment, warehouse=str(disk.path))
+        status = first.wait()
+        problems = [] if status == 2 else [f"status {status} instead of 2"]
+        problems += [*_told_cleanly(first, disk), *_half_written(lab, output, disk)]
     finally:
         disk.resize("64m")
-    return replace(found, problems="; ".join(filter(None, [*problems, found.problems])))
+    second = lab.embed(output, disk.environment, warehouse=str(disk.path))
+    if (ended := second.wait()) != 0:
+        problems.append(f"again: status {ended}: {second.last_line()}")
+    survival = Survival(DISK, seed, False, "; ".join(problems), first.seconds + second.seconds)
+    warehouse = Warehouse.at(str(disk.path))
+    try:
+        return judged(lab, survival, ended, warehouse)
+    finally:
+        warehouse.catalog.close()
 
 
 def _told_cleanly(job, disk):

@@ -57,7 +57,7 @@ class Job:
     """One embed command as a process of its own."""
 
     def __init__(self, config, env, log):
-        self.log, self.started = log, time.monotonic()
+        self.log, self.started, self.ended = log, time.monotonic(), None
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, ROOT / "jobs" / "embed.py", "--config", config],
@@ -74,10 +74,12 @@ class Job:
         except subprocess.TimeoutExpired:
             self.end()
             return "timeout"
+        finally:
+            self.ended = self.ended or time.monotonic()
 
     @property
     def seconds(self):
-        return time.monotonic() - self.started
+        return (self.ended or time.monotonic()) - self.started
 
     def last_line(self):
         lines = self.log.read_text().strip().splitlines()
@@ -112,6 +114,7 @@ class Lab:
             self.proxy = Proxy("127.0.0.1", self.server.ports["s3.port"])
             stack.callback(self.proxy.close)
             tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db", "PYTHONPATH": _python_path()}
+            tracking["RAY_worker_niceness"] = "0"  # beside whatever else this machine does, the lab is to end in time
             # BOLDSTREAM_CATALOG_URI is for the jobs alone: the disk's own warehouse has its catalog beside it
             self.s3_catalog = {"BOLDSTREAM_CATALOG_URI": f"sqlite:///{self.folder}/catalog.db"}
             stack.enter_context(_environment(self.server.environment(self.proxy.endpoint) | tracking))

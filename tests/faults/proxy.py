@@ -19,7 +19,7 @@ class Proxy:
     ----------
     mode : {"pass", "errors", "slow", "stall", "down"}
         errors: 10 % of the requests end in 500, in 503 or with the connection reset, before the server has seen them,
-        after it has done them, or in the middle of its answer. slow: every answer waits 0.2 s and then comes at
+        after it has done them, or in the middle of its answer. slow: every answer waits 30 ms and then comes at
         32 kB/s. stall: 10 % of the answers wait 8 s before their first byte. down: connections are reset at once.
     faults : int
         Requests that were harmed.
@@ -96,7 +96,7 @@ class Proxy:
         slow = self.mode == "slow"
         if slow:
             self.faults += 1
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.03)
         answer.write(reply)
         empty = head.startswith(b"HEAD ") or reply.split(b" ", 2)[1] in (b"204", b"304")
         length = 0 if empty else _length(reply)
