@@ -94,7 +94,7 @@ FAULTS = {
     "s3-gone": Fault(f"S3 server stopped for {GONE_S} s", stop_s3),
     "s3-errors": Fault("10 % of S3 requests end in 500, 503 or a reset", mode="errors"),
     "s3-slow": Fault("S3 reads at 32 kB/s", mode="slow"),
-    "s3-stall": Fault("10 % of S3 answers hang for 8 s", mode="stall"),
+    "s3-stall": Fault("2 % of S3 answers hang for 5 s", mode="stall"),
 }
 DISK = "disk-full"
 DISK_TOLD = "warehouse's disk full, space made, same command"

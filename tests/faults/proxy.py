@@ -10,6 +10,8 @@ import threading
 ERROR = b"<Error><Code>%s</Code><Message>made up by the proxy</Message></Error>"
 REASONS = {500: (b"Internal Server Error", b"InternalError"), 503: (b"Slow Down", b"SlowDown")}
 CHUNK = 16_384
+SHARE = {"errors": 0.1, "stall": 0.02}
+STALL_S = 5
 
 
 class Proxy:
@@ -20,7 +22,8 @@ class Proxy:
     mode : {"pass", "errors", "slow", "stall", "down"}
         errors: 10 % of the requests end in 500, in 503 or with the connection reset, before the server has seen them,
         after it has done them, or in the middle of its answer. slow: every answer waits 30 ms and then comes at
-        32 kB/s. stall: 10 % of the answers wait 8 s before their first byte. down: connections are reset at once.
+        32 kB/s. stall: 2 % of the answers wait 5 s before their first byte (the AWS SDK
+        hangs up after 3, if nobody tells it otherwise). down: connections are reset at once.
     faults : int
         Requests that were harmed.
     """
@@ -71,7 +74,7 @@ class Proxy:
         """Hand one request up and its answer down; raises ConnectionError where the connection is to end."""
         self.requests += 1
         harm = when = None
-        if self.mode in ("errors", "stall") and self.chance.random() < 0.1:
+        if self.mode in SHARE and self.chance.random() < SHARE[self.mode]:
             self.faults += 1
             harm = self.chance.choice([500, 503, "reset"]) if self.mode == "errors" else "stall"
             when = self.chance.choice(["before", "after", "amid"])
@@ -90,7 +93,7 @@ class Proxy:
         finally:
             body.cancel()
         if harm == "stall":
-            await asyncio.sleep(8)
+            await asyncio.sleep(STALL_S)
         elif harm is not None and when == "after":
             await self._fail(harm, answer)
         slow = self.mode == "slow"
