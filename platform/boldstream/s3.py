@@ -5,8 +5,10 @@ answers that are slow to come.
 """
 
 import os
+import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow.fs as pafs
 
@@ -14,6 +16,9 @@ ATTEMPTS = 11
 CONNECT_S = 10.0
 SILENCE_S = 20.0
 """A server that sends not one byte for so long is given up, and asked again."""
+SHORT_READ = "Failed to flush response stream"
+
+T = TypeVar("T")
 
 
 class PatientRetries(pafs.AwsDefaultS3RetryStrategy):
@@ -26,6 +31,27 @@ class PatientRetries(pafs.AwsDefaultS3RetryStrategy):
 
     def __init__(self, max_attempts: int = ATTEMPTS) -> None:
         super().__init__(max_attempts)
+
+
+def past_short_reads(read: Callable[[], T]) -> T:
+    """Call a function that may read a few bytes from S3, again where the text of an error did not fit into them.
+
+    pyarrow has the SDK write whatever comes into a buffer as long as the read. The text of an error, some 300 bytes,
+    does not fit where fewer were asked for, and the SDK takes that for an error that no retry mends.
+
+    Raises
+    ------
+    OSError
+        Any other, at once; this one after `ATTEMPTS` attempts.
+    """
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return read()
+        except OSError as error:
+            if SHORT_READ not in str(error):
+                raise
+        time.sleep(0.05 * 2**attempt)
+    return read()
 
 
 class PatientS3(pafs.S3FileSystem):

@@ -15,15 +15,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from boldstream.errors import StorageError
-from boldstream.s3 import PatientS3, iceberg_properties
+from boldstream.s3 import PatientS3, iceberg_properties, past_short_reads
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
 CATALOG_VARIABLE = "BOLDSTREAM_CATALOG_URI"
 LOCAL_CATALOG = "catalog.db"
-LOCK_WAIT_S = 60
-"""So long a SQLite catalog is waited for while another process writes to it (sqlite3's own 5 s end runs on a busy disk)."""
+LOCK_WAIT_S = "60"  # for a SQLite catalog that another writes to: sqlite3's own 5 s are short on a busy disk
 LOCAL = "file://"
 
 
@@ -69,10 +68,8 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         if scheme == "s3":
             bucket = rest.partition("/")[0]
             if "@" in bucket:
-                raise StorageError(
-                    f"s3://…@{bucket.rpartition('@')[2]}: keys do not belong into a URI, where every log and manifest "
-                    "shows them; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                )
+                where = f"s3://…@{bucket.rpartition('@')[2]}: keys do not belong into a URI, where every log shows them"
+                raise StorageError(f"{where}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
             return PatientS3.of_bucket(bucket), rest
         return pafs.FileSystem.from_uri(f"{scheme}://{quote(rest, safe='/:@')}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -134,11 +131,15 @@ def read_bytes(uri: str) -> bytes:
     StorageError
         If it is not there or cannot be read.
     """
-    with open_stream(uri) as stream:
-        try:
+
+    def read() -> bytes:
+        with open_stream(uri) as stream:
             return bytes(stream.read())
-        except OSError as error:
-            raise StorageError(f"{uri}: cannot be read: {error}") from None
+
+    try:
+        return past_short_reads(read)
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read: {error}") from None
 
 
 def open_stream(uri: str) -> pa.NativeFile:
@@ -287,7 +288,7 @@ class Warehouse:
             root.mkdir(parents=True, exist_ok=True)
             uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
         if uri.startswith("sqlite") and "timeout=" not in uri:
-            uri = make_url(uri).update_query_dict({"timeout": str(LOCK_WAIT_S)}).render_as_string()
+            uri = make_url(uri).update_query_dict({"timeout": LOCK_WAIT_S}).render_as_string()
         kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
         properties = {"type": kind, "uri": uri, "warehouse": self.uri, **iceberg_properties(self.uri)}
         name = self.uri if kind == "sql" else "boldstream"  # one SQL catalog may serve many warehouses

@@ -7,7 +7,11 @@ import socket
 import struct
 import threading
 
-ERROR = b"<Error><Code>%s</Code><Message>made up by the proxy</Message></Error>"
+ERROR = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>%s</Code><Message>made up by the proxy</Message>'
+    b"<RequestId>656c76696e6727732072657175657374</RequestId>"
+    b"<HostId>Uuag1LuByRx9e6j5Onimru9pO4ZVKnJ2Qz7/C1NPcfTWAtRPfTaOFg==</HostId></Error>"
+)
 REASONS = {500: (b"Internal Server Error", b"InternalError"), 503: (b"Slow Down", b"SlowDown")}
 CHUNK = 16_384
 SHARE = {"errors": 0.1, "stall": 0.02}
@@ -24,13 +28,16 @@ class Proxy:
         after it has done them, or in the middle of its answer. slow: every answer waits 30 ms and then comes at
         32 kB/s. stall: 2 % of the answers wait 5 s before their first byte (the AWS SDK
         hangs up after 3, if nobody tells it otherwise). down: connections are reset at once.
+    share : float or None
+        Of requests that are harmed, instead of the mode's own.
     faults : int
         Requests that were harmed.
     """
 
     def __init__(self, host, port, seed=0):
         self.host, self.port = host, port
-        self.mode, self.requests, self.faults = "pass", 0, 0
+        self.mode, self.share = "pass", None
+        self.requests = self.faults = 0
         self.chance = random.Random(seed)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -74,7 +81,7 @@ class Proxy:
         """Hand one request up and its answer down; raises ConnectionError where the connection is to end."""
         self.requests += 1
         harm = when = None
-        if self.mode in SHARE and self.chance.random() < SHARE[self.mode]:
+        if self.mode in SHARE and self.chance.random() < (self.share or SHARE[self.mode]):
             self.faults += 1
             harm = self.chance.choice([500, 503, "reset"]) if self.mode == "errors" else "stall"
             when = self.chance.choice(["before", "after", "amid"])

@@ -286,7 +286,7 @@ def test_until_committed__waits_for_a_locked_catalog_and_stops_at_a_full_one(tab
             database.execute("DROP TABLE more")
         with pytest.raises(
             StorageError,
-            match=r"^catalog of file:.*: cannot be written: .*database or disk is full; what is committed is kept, so r",
+            match=r"^catalog of file:.*: cannot be written: .*database or disk is full; what is committed is kept, so",
         ):
             until_committed(act, table)
     assert len(tries) == 4
