@@ -13,9 +13,7 @@ from boldstream.config import Config
 from boldstream.embed import EmbedConfig
 from boldstream.embed.config import Strategy
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.masks import MaskSpec
-from boldstream.encoders.brainjepa.objective import ObjectiveSpec
-from boldstream.encoders.brainjepa.optim import OptimSpec
+from boldstream.encoders.brainjepa.specs import MaskSpec, ObjectiveSpec, OptimSpec
 from boldstream.encoders.windows import WindowSpec
 from boldstream.errors import ConfigError
 from boldstream.gradients import GradientConfig
@@ -25,6 +23,8 @@ from boldstream.ingest.config import ColumnsConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
+from boldstream.shift import ShiftConfig
+from boldstream.synthesis import Effects, SyntheticSpec
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
@@ -34,6 +34,7 @@ ROOMS = {
     "import_weights": ImportWeightsConfig,
     "embed": EmbedConfig,
     "report": ReportConfig,
+    "shift": ShiftConfig,
     "strategies": Strategy,
 }
 PRETRAIN = {"output": "m", "cohort": "c", "gradient": "g", "steps": 10}
@@ -215,6 +216,8 @@ CLASSES = [
     MaskSpec,
     WindowSpec,
     BrainJEPAConfig,
+    SyntheticSpec,
+    Effects,
 ]
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
+COPIED_AT_ONCE = 64
+
+
 class Committer:
     """A table of which one run, perhaps one of several at once, adds, replaces and removes rows by key.
 
@@ -73,6 +76,18 @@ class Committer:
             return gone.num_rows
 
         return self._until_committed(act)
+
+    def add_rows(self, rows: pa.Table) -> int:
+        """Write rows as a shard and commit it; return how many the table did not hold in this state."""
+        return self.commit([self._write(rows)]) if rows.num_rows else 0
+
+    def copy_rows(self, keys: Sequence[str], to: "Committer") -> None:
+        """Commit rows to another table of the same columns, a few at a time; they stay here too."""
+        from pyiceberg.expressions import In
+
+        for first in range(0, len(keys), COPIED_AT_ONCE):
+            some = In(self.index.key, list(keys[first : first + COPIED_AT_ONCE]))
+            to.add_rows(self.table.iceberg.refresh().scan(row_filter=some).to_arrow())
 
     def _until_committed(self, act: Callable[[], int]) -> int:
         return until_committed(act, self.table)

@@ -1,29 +1,29 @@
 """Judge scans among the others of their cohort: outliers and copies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
-from boldstream.artifacts.cohort import QUALITY_MEASURES, QUARANTINE_SCHEMA, cohort_schema, iter_timeseries
-from boldstream.artifacts.commit import Committer
-from boldstream.artifacts.shards import content_name, write_shard
+from boldstream.artifacts.cohort import QUALITY_MEASURES, cohort_schema, iter_timeseries
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.errors import ScanError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.qc_material import QcMaterial
-from boldstream.ingest.shard import quarantine_row
 from boldstream.parcellation.qc_rules import Decision, QualityRules, judge
 
 READ = [
     *("scan_key", "subject", "site", "age", "sex", "mean_fd", "t_r", "n_timepoints", "source_uri"),
+    "source_stamp",
     *(field.name for field in cohort_schema({}) if field.name.startswith("qc_")),
 ]
+
+AMONG_OTHERS = "cohort_quality"
+"""Reason of scans that a rule over the whole cohort sets aside: looked at again whenever the cohort changes."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,13 @@ class CohortQuality:
         }
 
 
-def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
-    """Judge every scan of a table by all rules, those that need the other scans included."""
-    table = cohort.column(READ).sort_by("scan_key")
+def judge_cohort(tables: Sequence[VersionedTable], rules: QualityRules) -> CohortQuality:
+    """Judge every scan of some tables by all rules, those that need the other scans included.
+
+    A scan that is in two of them, in the same state, is judged once.
+    """
+    parts = [one.column(READ) for one in tables]
+    table = _first_of_each(pa.concat_tables([part for part in parts if part.num_rows] or parts[:1]).sort_by("scan_key"))
     rows = table.drop_columns(["qc_fc_sketch"]).to_pandas()
     found = outlier_scores(_sketches(table["qc_fc_sketch"]), rows["site"].tolist())
     keys = rows["scan_key"].tolist()
@@ -83,6 +87,12 @@ def judge_cohort(cohort: VersionedTable, rules: QualityRules) -> CohortQuality:
     return CohortQuality(rows, decisions, found.note)
 
 
+def _first_of_each(rows: pa.Table) -> pa.Table:
+    """Return one row of every scan, of rows sorted by key."""
+    keys = rows["scan_key"].to_numpy()
+    return rows.filter(pa.array(np.append(True, keys[1:] != keys[:-1])[: len(keys)]))
+
+
 def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """Return sketches as one matrix, NaN for scans without one."""
     lists = column.combine_chunks()
@@ -95,28 +105,9 @@ def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:
     return matrix
 
 
-def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable) -> None:
-    """Move scans that a rule over the cohort quarantines to the quarantine table.
-
-    They are written there first and taken out of the cohort after: whoever is interrupted in between finds them in
-    both, and the same command takes them out.
-    """
-    refused, kept = Committer(quarantine, "scan_key"), Committer(cohort, "scan_key")
-    uris = dict(zip(quality.rows["scan_key"], quality.rows["source_uri"], strict=True))
-    moved = [
-        quarantine_row(key, ScanError("quality", decision.message), uris[key])
-        for key, decision in quality.set_aside.items()
-    ]
-    if moved:
-        rows = pa.Table.from_pylist(moved, QUARANTINE_SCHEMA)
-        refused.commit([write_shard(quarantine.uri, content_name(rows), rows)])
-    out = refused.refresh()["scan_key"].combine_chunks()
-    kept.remove(lambda rows: pc.is_in(rows["scan_key"], value_set=out))
-
-
 def material_of(
     quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, label: str, config: IngestConfig,
-    without_scan: list[str],
+    without_scan: list[str], changes: list[str],
 ) -> QcMaterial:  # fmt: skip
     """Return what the quality page shows."""
     set_aside = quarantine.column(["scan_key", "reason", "message"]).to_pandas()
@@ -131,6 +122,7 @@ def material_of(
         carpet_of=partial(_series_of, cohort),
         rules=config.quality,
         outlier_note=quality.note,
+        changes=changes,
     )
 
 

@@ -1,7 +1,7 @@
 """What the ingest room is told."""
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import pydantic
 
@@ -12,6 +12,7 @@ from boldstream.parcellation.qc_rules import QualityRules
 from boldstream.parcellation.timeseries import SUFFIXES, Orientation
 from boldstream.parcellation.timing import LONGEST_T_R, SHORTEST_T_R
 from boldstream.refs import ArtifactName
+from boldstream.synthesis.spec import SyntheticSpec
 
 CIFTI_SUFFIXES = (".ptseries.nii", ".dtseries.nii")
 
@@ -45,11 +46,12 @@ class ColumnsConfig(Config):
 class SourceConfig(Config):
     """Where the scans are, and how their files are named."""
 
-    kind: Literal["files", "fmriprep", "xcpd", "cifti", "ukb", "abide"] = "files"
+    kind: Literal["files", "fmriprep", "xcpd", "cifti", "ukb", "abide", "synthetic"] = "files"
     """What made the files: ``files`` (your own template), ``fmriprep`` derivatives, ``xcpd`` time series, ``cifti``
-    dense or parcellated series, ``ukb`` UK Biobank partials, ``abide`` PCP .1D files."""
+    dense or parcellated series, ``ukb`` UK Biobank partials, ``abide`` PCP .1D files; ``synthetic``: none, people are
+    made up as `synthetic` says."""
 
-    root: str
+    root: str = ""
     """Folder (path or URI) that holds the scans."""
 
     files: str | None = None
@@ -76,6 +78,13 @@ class SourceConfig(Config):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
+        if self.kind == "synthetic":
+            for name, field in SourceConfig.model_fields.items():
+                if name != "kind" and getattr(self, name) != field.default:
+                    raise ValueError(f"source.{name} is for scans that are read; source.kind synthetic reads none")
+            return self
+        if not self.root:
+            raise ValueError("source.root: name the folder that holds the scans")
         if self.kind not in ("files", "cifti"):
             for name in ("files", "mat_key"):
                 if getattr(self, name) is not None:
@@ -96,6 +105,16 @@ class SourceConfig(Config):
         if self.files.endswith(".mat") and self.mat_key is None:
             raise ValueError("source.mat_key: name the variable to read from the .mat files")
         return self
+
+
+class SplitConfig(Config):
+    """Whose scans the cohort's statistics are fitted on; pretraining with the same share and seed trains on those."""
+
+    holdout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Share of the subjects that are left out."""
+
+    seed: int = 0
+    """Of the choice."""
 
 
 class IngestConfig(Config):
@@ -149,17 +168,27 @@ class IngestConfig(Config):
     target_t_r: float | None = None
     """Resample all scans to this repetition time, in seconds; empty: keep theirs (models resample what they need)."""
 
+    synthetic: SyntheticSpec = SyntheticSpec()
+    """Source of kind ``synthetic``: which people to make up."""
+
     cleaning: CleaningSpec = CleaningSpec()
     """Confounds, filters, scrubbing; nothing by default."""
 
     quality: QualityRules = QualityRules()
     """Which measures flag a scan or send it to quarantine."""
 
+    split: SplitConfig = SplitConfig()
+    """Whom the cohort's statistics leave out."""
+
     min_timepoints: int = pydantic.Field(default=2, ge=2)
     """Shorter scans go to quarantine."""
 
     max_bad_rois: float = pydantic.Field(default=0.1, ge=0, le=1)
     """Scans with a larger share of constant (e.g. all-zero) regions go to quarantine; below it they are flagged."""
+
+    max_removed: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Largest share of a cohort's scans that may go at once because their files are gone; more looks like a disk that
+    is not mounted, and is refused."""
 
     warehouse: str = "warehouse"
     """Where cohorts and tables live (path or URI)."""
@@ -173,10 +202,11 @@ class IngestConfig(Config):
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "shard_size", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"max_removed", "warehouse", "qc_page", "shard_size", "cluster"})
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
+        self._check_synthetic()
         if self.participants_key in self.columns.model_dump().values():
             raise ValueError(f"participants_key: {self.participants_key!r} is one of the columns, not a key")
         join = "subject" if self.participants_key == "participant_id" else self.participants_key
@@ -195,6 +225,24 @@ class IngestConfig(Config):
                 "keeps them"
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the resolved values that determine the result; how many people are made up does not change them."""
+        found = super().identity()
+        del found["synthetic"]
+        return found | {"synthetic": self.synthetic.identity()} if self.source.kind == "synthetic" else found
+
+    def _check_synthetic(self) -> None:
+        """Refuse files for scans that are made up, and made-up people beside scans that are read."""
+        if self.source.kind != "synthetic":
+            if self.synthetic != SyntheticSpec():
+                raise ValueError(f"synthetic is for source.kind synthetic, not {self.source.kind}")
+            return
+        for name in ("participants", "sessions", "atlas_file", "atlas_order"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is a file; source.kind synthetic reads none")
+        if self.t_r is None:
+            raise ValueError("t_r: give the repetition time of the scans to make up, in seconds")
 
 
 def check_t_r(t_r: float | None, where: str) -> None:

@@ -14,10 +14,12 @@ from boldstream.parcellation.atlas import NUMBERED, Atlas, numbered_atlas
 from boldstream.parcellation.atlas_catalog import catalog_entry, load_label_volume, load_ordering, load_region_names
 from boldstream.parcellation.label_volume import LabelVolume
 from boldstream.parcellation.xcpd import read_xcpd
+from boldstream.refs import CohortRef
 from boldstream.storage import read_bytes
 
 if TYPE_CHECKING:
     from boldstream.parcellation.cifti import CiftiLabels
+    from boldstream.synthesis import Brain
 
 DLABEL = ".dlabel.nii"
 MNI = "MNI152"
@@ -41,6 +43,10 @@ class Regions:
         Where dense CIFTI series are averaged.
     notes : tuple of str
         What was done to the order, for the manifest.
+    brain : Brain or None
+        Of people who are made up.
+    parent : CohortRef or None
+        The cohort that their connectivity is taken from.
     """
 
     atlas: Atlas
@@ -49,6 +55,8 @@ class Regions:
     volume: LabelVolume | None = None
     grayordinates: "CiftiLabels | None" = None
     notes: tuple[str, ...] = ()
+    brain: "Brain | None" = None
+    parent: CohortRef | None = None
 
     @property
     def digest(self) -> str | None:
@@ -66,6 +74,12 @@ def load_regions(config: IngestConfig, plans: Sequence[ScanPlan]) -> Regions:
         If the atlas is unknown, cannot be fetched, or does not fit the kind of source.
     """
     kind = config.source.kind
+    if kind == "synthetic":
+        from boldstream.ingest.synthetic_scan import load_brain, name_regions
+
+        atlas = name_regions(config)
+        brain, parent = load_brain(config, atlas)
+        return Regions(atlas, atlas, brain=brain, parent=parent)
     if kind == "fmriprep":
         volume = load_label_volume(
             config.atlas,
