@@ -21,12 +21,12 @@ def available_memory(cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo"
 
 def _left_in_container(cgroup: Path) -> list[int]:
     """Return what is left of the container's limit, or nothing where there is none."""
-    v2 = (cgroup / "memory.max", cgroup / "memory.current", cgroup / "memory.stat", "inactive_file")
-    v1_folder = cgroup / "memory"
-    v1 = tuple(v1_folder / name for name in ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"))
-    for limit, used, stat, cache in (v2, (*v1, "total_inactive_file")):
-        if not limit.is_file() or (text := limit.read_text().strip()) == "max":
+    for folder, limit, used, cache in (
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        if not (folder / limit).is_file() or (text := (folder / limit).read_text().strip()) == "max":
             continue
-        kinds = dict(line.split() for line in stat.read_text().splitlines())
-        return [int(text) - int(used.read_text()) + int(kinds.get(cache, 0))]
+        kinds = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return [int(text) - int((folder / used).read_text()) + int(kinds.get(cache, 0))]
     return []
