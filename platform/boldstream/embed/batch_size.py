@@ -138,11 +138,11 @@ class BatchSize:
         else:
             self.size, self._passes = self.size * 2, 0
 
-    def halve(self) -> bool:
-        """Take half as many windows from now on; False where one window was too many already."""
-        if self.size == 1:
+    def halve(self, n_windows: int) -> bool:
+        """Take half of so many windows, which were too many, from now on; False where that was one already."""
+        if n_windows == 1:
             return False
-        self._settle(self.size // 2)
+        self._settle(n_windows // 2)
         return True
 
     def _settle(self, size: int) -> None:
@@ -169,24 +169,24 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in told)
 
 
-def halving(batch: BatchSize, work: Callable[[int], T]) -> T:
-    """Return `work` of the batch's size; where memory runs out, halve the size and try again.
+def halving(batch: BatchSize, n_left: int, work: Callable[[int], T]) -> T:
+    """Call `work` with the batch's size, or with what is left; where memory runs out, halve it and call again.
 
     Raises
     ------
     torch.OutOfMemoryError, MemoryError, RuntimeError
         Where one window is too much, or for other reasons than memory.
     """
-    while (found := _within_memory(batch, work)) is None:
+    while (found := _within_memory(batch, min(batch.size, n_left), work)) is None:
         _release()
     return found
 
 
-def _within_memory(batch: BatchSize, work: Callable[[int], T]) -> T | None:
+def _within_memory(batch: BatchSize, n_windows: int, work: Callable[[int], T]) -> T | None:
     try:
-        return work(batch.size)
+        return work(n_windows)
     except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or not batch.halve():
+        if not out_of_memory(error) or not batch.halve(n_windows):
             raise
         logger.warning("out of memory: batches of %d windows from now on", batch.size)
         return None

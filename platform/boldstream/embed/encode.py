@@ -55,7 +55,7 @@ def _encode(scans: Sequence[Windows], encoder: WindowEncoder, strategy: Strategy
     means = _Means([len(scan.values) for scan in scans])
     ahead: _Pass | None = None
     while stream.left:
-        sent = halving(batch, lambda size: _send(stream.peek(size), encoder, strategy, batch))
+        sent = halving(batch, stream.left, lambda n: _send(stream.peek(n), encoder, strategy, batch))
         stream.take(sent.n_windows)
         if ahead is not None:
             means.add(ahead)
@@ -79,7 +79,7 @@ class _Stream:
 
     def peek(self, n_windows: int) -> NDArray[np.float32]:
         pieces, first = [], self.first
-        stop = first + min(n_windows, self.left)
+        stop = first + n_windows
         while first < stop:
             at = int(np.searchsorted(self.ends, first, side="right"))
             values, end = self.scans[at].values, int(self.ends[at])
