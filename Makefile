@@ -31,7 +31,7 @@ demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 mi
 	$(BIN)/python jobs/demo.py
 
 test: $(VENV)/.installed-dev  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
 faults: $(VENV)/.installed-dev  ## Kill workers and drivers at random steps, five times (half an hour)
 	for round in 1 2 3 4 5; do $(BIN)/python -m pytest tests/ray -k "killed or driver or interrupted" || exit 1; done

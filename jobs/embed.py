@@ -7,7 +7,6 @@ Writes an embedding table version and a quarantine table of the scans that have 
 """
 
 from boldstream.cli import run_job
-from boldstream.embed import EmbedConfig, embed_cohort
 
 if __name__ == "__main__":
-    run_job(embed_cohort, EmbedConfig)
+    run_job("embed")

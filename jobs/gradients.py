@@ -7,7 +7,6 @@ Writes a gradient with the cohort's region names; pretraining takes it as the en
 """
 
 from boldstream.cli import run_job
-from boldstream.gradients import GradientConfig, fit_gradient
 
 if __name__ == "__main__":
-    run_job(fit_gradient, GradientConfig)
+    run_job("gradients")

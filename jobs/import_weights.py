@@ -6,7 +6,6 @@ Takes the released checkpoint, its gradient and the names of its regions; says a
 """
 
 from boldstream.cli import run_job
-from boldstream.import_weights import ImportWeightsConfig, import_weights
 
 if __name__ == "__main__":
-    run_job(import_weights, ImportWeightsConfig)
+    run_job("import_weights")

@@ -7,7 +7,6 @@ Writes a cohort version and a quarantine table of the scans that cannot be used.
 """
 
 from boldstream.cli import run_job
-from boldstream.ingest import IngestConfig, ingest_cohort
 
 if __name__ == "__main__":
-    run_job(ingest_cohort, IngestConfig)
+    run_job("ingest")

@@ -7,7 +7,6 @@ Writes a model version (weights, gradient, scaling) into the MLflow registry.
 """
 
 from boldstream.cli import run_job
-from boldstream.pretrain import PretrainConfig, pretrain
 
 if __name__ == "__main__":
-    run_job(pretrain, PretrainConfig)
+    run_job("pretrain")

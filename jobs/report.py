@@ -7,7 +7,6 @@ Writes a folder with index.html, its figures, numbers.json and methods.md.
 """
 
 from boldstream.cli import run_job
-from boldstream.report import ReportConfig, write_report
 
 if __name__ == "__main__":
-    run_job(write_report, ReportConfig)
+    run_job("report")

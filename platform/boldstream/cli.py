@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from boldstream.config import Config
 from boldstream.errors import BoldstreamError, IncompleteError, OutputExistsError
+from boldstream.interrupts import heed_interrupts
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
@@ -25,26 +26,24 @@ JOBS = {
     "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
     "import_weights": "check weights from elsewhere and register them as a model version",
     "embed": "embed a cohort with a model version into an embedding table",
+    "shift": "tell how far a cohort is from the scans that a model was trained on",
     "report": "write the HTML report of embedding tables",
 }
 TABLES = "tables"
+COHORTS = "cohorts"
 DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
     "pretrain": ("pretrain", "PretrainConfig"),
     "import_weights": ("import_weights", "ImportWeightsConfig"),
     "embed": ("embed_cohort", "EmbedConfig"),
+    "shift": ("write_shift", "ShiftConfig"),
     "report": ("write_report", "ReportConfig"),
 }
 
 
-def run_job(
-    door: Callable[[Any], Ref],
-    config_class: type[Config],
-    arguments: Sequence[str] | None = None,
-    prog: str | None = None,
-) -> Ref:
-    """Run one room from the command line and exit: parse, open the door, print the reference that it gives.
+def run_job(job: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> Ref:
+    """Run one room from the command line and exit: parse, open its door, print the reference that it gives.
 
     ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
     ends in one line and status 2; an output without scans that failed prints its reference and ends in one line and
@@ -52,9 +51,17 @@ def run_job(
     """
     configure_logging()
     with clean_exit():
-        words = sys.argv[1:] if arguments is None else arguments
-        ref = door(parse_config(config_class, words, door.__doc__, prog))
+        ref = open_door(job, sys.argv[1:] if arguments is None else arguments, prog)
     print(ref)
+    return ref
+
+
+def open_door(job: str, arguments: Sequence[str], prog: str | None = None) -> Ref:
+    """Read a room's configuration and run the room; what it takes to run is imported once the words are understood."""
+    room = importlib.import_module(f"boldstream.{job}")
+    door, config_name = DOORS[job]
+    config = parse_config(getattr(room, config_name), arguments, prog)
+    ref: Ref = getattr(room, door)(config)
     return ref
 
 
@@ -62,7 +69,8 @@ def run_job(
 def clean_exit(hint: str = "") -> Iterator[None]:
     """End the process with one line and the right status where the block fails for a reason that a user can mend."""
     try:
-        yield
+        with heed_interrupts():
+            yield
     except IncompleteError as error:
         print(error.ref)
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -77,9 +85,7 @@ def clean_exit(hint: str = "") -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def parse_config(
-    config_class: type[Config], arguments: Sequence[str], description: str | None, prog: str | None = None
-) -> Any:
+def parse_config(config_class: type[Config], arguments: Sequence[str], prog: str | None = None) -> Any:
     """Read ``--config`` and let the other arguments override its values.
 
     Raises
@@ -93,9 +99,8 @@ def parse_config(
     parser.add_argument("--config", type=Path)
     known, rest = parser.parse_known_args(list(arguments))
     default = config_class.from_yaml(known.config) if known.config else None
-    intro = (description or "").partition("\n\n")[0].strip()
-    intro = " ".join(intro.split())
-    usage = f"{intro}\n\n--config FILE (YAML) gives the values below; options override them."
+    intro = (config_class.__doc__ or "").partition("\n\n")[0]
+    usage = f"{' '.join(intro.split())}\n\n--config FILE (YAML) gives the values below; options override them."
     # tyro parses into an unchecked twin of the class; the class itself then checks, in one line instead of a box.
     unchecked = type(config_class.__name__, (config_class,), {"__new__": _construct, "__doc__": config_class.__doc__})
     found: Any = tyro.cli(unchecked, args=rest, default=default, description=usage, prog=prog)
@@ -120,13 +125,13 @@ def configure_logging() -> None:
             warnings.simplefilter("ignore", category)
 
 
-def tables(words: Sequence[str]) -> None:
-    """Run ``boldstream tables …`` and print what it has to say; ends as `run_job` does."""
+def tables(words: Sequence[str], *, cohorts: bool = False) -> None:
+    """Run ``boldstream tables …`` or ``cohorts …`` and print what it has to say; ends as `run_job` does."""
     from boldstream.tables import run_tables
 
     configure_logging()
     with clean_exit():
-        print(run_tables(words))
+        print(run_tables(words, cohorts=cohorts))
 
 
 def main() -> None:
@@ -140,10 +145,9 @@ def main() -> None:
     for name, text in JOBS.items():
         jobs.add_parser(name, help=text, add_help=False)
     jobs.add_parser(TABLES, help="list, show, compare, promote, export and expire versions of tables", add_help=False)
+    jobs.add_parser(COHORTS, help="list, show, export and expire versions of cohorts", add_help=False)
     known, rest = parser.parse_known_args()
-    if known.job == TABLES:
-        tables(rest)
+    if known.job in (TABLES, COHORTS):
+        tables(rest, cohorts=known.job == COHORTS)
         return
-    room = importlib.import_module(f"boldstream.{known.job}")
-    door, config = DOORS[known.job]
-    run_job(getattr(room, door), getattr(room, config), rest, f"boldstream {known.job}")
+    run_job(known.job, rest, f"boldstream {known.job}")

@@ -1,6 +1,5 @@
 """The demo: every room once, on real scans, through the same configurations and doors that a person uses."""
 
-import importlib
 import importlib.metadata
 import json
 import os
@@ -9,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from boldstream.cli import DOORS, clean_exit, configure_logging, parse_config
+from boldstream.cli import clean_exit, configure_logging, open_door
 from boldstream.errors import SourceError
 from boldstream.refs import Ref
 from boldstream.tracking import open_experiment
@@ -79,9 +78,7 @@ def run_step(number: int, title: str, job: str, overrides: list[str]) -> Ref:
     arguments = ["--config", f"configs/{job}/demo.yaml", *overrides]
     print(f"\n[{number}/{len(STEPS)}] {title}\n$ python jobs/{job}.py {shlex.join(arguments)}", flush=True)
     started = time.monotonic()
-    room = importlib.import_module(f"boldstream.{job}")
-    door, config = (getattr(room, name) for name in DOORS[job])
-    ref: Ref = door(parse_config(config, arguments, door.__doc__))
+    ref = open_door(job, arguments)
     print(f"{ref}\n({time.monotonic() - started:.1f} s)", flush=True)
     return ref
 

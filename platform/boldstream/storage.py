@@ -70,51 +70,6 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         raise StorageError(f"{uri}: cannot be reached: {error}") from None
 
 
-def list_files(uri: str) -> list[str]:
-    """List all files below a folder, in one walk: paths relative to it, sorted.
-
-    Links are followed, every linked folder once; links to nowhere (as DataLad leaves for files it has not fetched) are
-    listed, so that they are missed when they are read.
-
-    Raises
-    ------
-    StorageError
-        If the folder is not there, is a file, or cannot be listed.
-    """
-    fs, path = filesystem(uri)
-    try:
-        info = fs.get_file_info(path)
-        if info.type == pafs.FileType.NotFound:
-            raise StorageError(f"{uri}: no such folder")
-        if info.type == pafs.FileType.File:
-            raise StorageError(f"{uri}: is a file; name the folder that holds the scans")
-        if isinstance(fs, pafs.LocalFileSystem):
-            return sorted(_walk(path))
-        found = fs.get_file_info(pafs.FileSelector(path, recursive=True))
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be listed: {error}") from None
-    base = len(path.rstrip("/")) + 1
-    return sorted(item.path[base:] for item in found if item.type == pafs.FileType.File)
-
-
-def _walk(root: str) -> Iterator[str]:
-    """Yield the relative paths of all files below a local folder."""
-    seen = {os.path.realpath(root)}
-    base = len(root.rstrip("/")) + 1
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=fail):
-        for name in [name for name in folders if (Path(folder) / name).is_symlink()]:
-            real = os.path.realpath(Path(folder) / name)
-            if real in seen or real == os.path.realpath(folder) or root.startswith(f"{real}/"):
-                folders.remove(name)
-            seen.add(real)
-        for name in names:
-            yield f"{folder}/{name}"[base:]
-
-
 def read_bytes(uri: str) -> bytes:
     """Read a whole file, as it is (.gz is not unpacked).
 

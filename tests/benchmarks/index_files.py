@@ -3,7 +3,7 @@
     python tests/benchmarks/index_files.py [--quick]
 
 5,000 subjects on local disk, four (empty) files each: volume, sidecar, confounds, their sidecar. Ours lists the tree
-once through boldstream.storage, as on S3, and finds every scan with what lies beside it; the baseline only takes the
+once through boldstream.listing, as on S3, and finds every scan with what lies beside it; the baseline only takes the
 names apart. Both are timed in turns. The claim beside the ratio is less than 1 s on a machine of its own; as this one
 may be shared, it is held against the CPU seconds of all threads.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from boldstream.ingest.config import SourceConfig
 from boldstream.ingest.find import find_scans
-from boldstream.storage import absolute_uri, list_files
+from boldstream.listing import list_files
+from boldstream.storage import absolute_uri
 
 N_SUBJECTS, TARGET = 5000, 3.0
 MADE = "space-MNI152NLin6Asym_res-2_desc-preproc_bold"
@@ -39,7 +40,7 @@ def main() -> None:
         write_tree(Path(folder))
         for repeat in range(-1, repeats):
             cpu, started = time.process_time(), time.perf_counter()
-            paths = list_files(folder)
+            paths = list_files(folder).paths
             between = time.perf_counter()
             scans = find_scans(SourceConfig(kind="fmriprep", root=folder), paths, absolute_uri(folder))
             ended, cpu = time.perf_counter(), time.process_time() - cpu

@@ -15,7 +15,8 @@ import time
 
 import torch
 
-from boldstream.encoders.brainjepa.masks import MaskSpec, sample_masks
+from boldstream.encoders.brainjepa.masks import sample_masks
+from boldstream.encoders.brainjepa.specs import MaskSpec
 
 N_ROIS, N_PATCHES, BATCH, BLOCK, TARGET = 450, 10, 16, 10, 25.0
 

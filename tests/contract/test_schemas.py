@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from boldstream.artifacts.cohort import (
+    COHORT_QUARANTINE_SCHEMA,
     NOT_CARRIED,
     QUARANTINE_SCHEMA,
     cohort_schema,
@@ -52,6 +53,7 @@ def carried():
     [
         ("cohort", cohort_schema({"iq": pa.float64(), "diagnosis": pa.string()})),
         ("quarantine", QUARANTINE_SCHEMA),
+        ("cohorts_quarantine", COHORT_QUARANTINE_SCHEMA),
         ("embeddings", embedding_schema(carried())),
         ("embeddings_quarantine", REFUSALS_SCHEMA),
         ("embeddings_failures", FAILURES_SCHEMA),
@@ -101,6 +103,7 @@ def cohort(tmp_path, request):
             "bad_rois": ["R2"] if i else [],
             "source_uri": "file:///scan.csv",
             "source_sha256": "0" * 64,
+            "source_stamp": "s",
             "row_digest": "1" * 64,
         }
         for i in range(2)

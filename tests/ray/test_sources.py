@@ -246,6 +246,6 @@ def test_quality__rules_over_the_cohort_move_scans_to_quarantine_once(tmp_path):
     ref = ingest_cohort(config)
     assert len(rows_of(config)) == 23
     assert quarantine_of(config).keys() == {"sub-03", "sub-90"}
-    assert quarantine_of(config)["sub-90"] == ("quality", "duplicates: the same time series as sub-03")
+    assert quarantine_of(config)["sub-90"] == ("cohort_quality", "duplicates: the same time series as sub-03")
     assert ingest_cohort(config) == ref
     assert len(quarantine_of(config)) == 2

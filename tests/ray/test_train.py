@@ -158,7 +158,7 @@ def test_pretrain__with_more_workers_than_the_cluster_has_fails_at_once(people):
 
 # ---- interruptions -----------------------------------------------------------------------------------------------
 
-LONG = {"steps": 60, "checkpoint": {"every_steps": 10, "max_failures": 2}, "monitor": {"from_epoch": 100}}
+LONG = {"steps": 60, "checkpoint": {"every_steps": 10, "max_failures": 2}, "monitor": {"every_epochs": 10}}
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +245,6 @@ def test_pretrain__ends_where_the_loss_does_and_keeps_the_last_good_checkpoint(p
         match=r"an unfinished training of 'diverged' in .* has other settings \(optim.lr: 1e\+30 -> 0.001\)",
     ):
         pretrain(config_of(people, "diverged", optim={"batch_size": 8}, **values))
-    ref = pretrain(config_of(people, "diverged", optim={"batch_size": 8}, fresh=True, **values | {"steps": 2}))
-    assert ref.version == "1"
 
 
 def test_pretrain__names_the_scans_whose_loss_is_not_finite(people, tmp_path):
@@ -324,7 +322,6 @@ def test_pretrain__warns_of_a_planted_collapse_and_tags_the_model(people):
     assert "is below" in version.tags["collapse"] or "is above" in version.tags["collapse"]
 
 
-def test_pretrain__that_is_healthy_raises_no_alarm(people):
-    values = {"steps": 40, "windows_per_scan": 4, "optim": {"batch_size": 8, "lr": 1e-3, "ema": 0.98}}
-    ref = pretrain(config_of(people, "healthy", **values, monitor={"every_epochs": 1.0}))
-    assert "collapse" not in mlflow.MlflowClient().get_model_version("healthy", ref.version).tags
+def test_pretrain__that_is_healthy_raises_no_alarm(uninterrupted):
+    assert "collapse/rankme" in run_of("uninterrupted").data.metrics
+    assert "collapse" not in mlflow.MlflowClient().get_model_version("uninterrupted", uninterrupted.version).tags

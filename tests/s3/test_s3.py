@@ -12,7 +12,8 @@ import yaml
 from boldstream.artifacts.cohort import cohort_tables, iter_timeseries, open_cohort
 from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import CohortError, StorageError
-from boldstream.storage import Warehouse, exists, filesystem, list_files, publish_bytes, read_bytes
+from boldstream.listing import list_files
+from boldstream.storage import Warehouse, exists, filesystem, publish_bytes, read_bytes
 from synthetic import ROIS, ingest_config, write_study
 from trees import write_fmriprep, write_label_volume
 
@@ -26,7 +27,8 @@ def test_files__of_any_name_are_written_listed_and_read(s3, name):
     folder = f"{s3}/files/{name}"
     publish_bytes(f"{folder}/{name}.bin", b"first")
     publish_bytes(f"{folder}/{name}.bin", b"second")
-    assert list_files(folder) == [f"{name}.bin"]
+    assert list_files(folder).paths == [f"{name}.bin"]
+    assert list_files(folder).state(f"{name}.bin")[0] > 0
     assert read_bytes(f"{folder}/{name}.bin") == b"second"
     assert exists(f"{folder}/{name}.bin")
     publish_bytes(f"{folder}/{name}.bin.gz", b"packed by whoever made it")

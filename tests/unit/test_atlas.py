@@ -1,7 +1,7 @@
 import pytest
 
 from boldstream.errors import AtlasError
-from boldstream.parcellation.atlas import Atlas, check_same, load_atlas, numbered_atlas, read_atlas
+from boldstream.parcellation.atlas import Atlas, check_same, numbered_atlas, read_atlas
 
 ABC = Atlas("abc", ("a", "b", "c"))
 
@@ -61,8 +61,6 @@ def test_numbered_atlas__is_generated_in_order():
 def test_read_atlas__takes_every_form(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert read_atlas(tmp_path / name) == Atlas("l", ("a", "b", "c"))
-    assert load_atlas("abc", tmp_path / name) == ABC
-    assert load_atlas("cc200", "") == numbered_atlas("cc200")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "report"]
-EXAMPLES = {"import_weights": "brainjepa"}
+JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "shift", "report"]
+EXAMPLES = {"import_weights": "brainjepa", "shift": "abide"}
 
 
 def run(*command, **env):

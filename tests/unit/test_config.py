@@ -13,9 +13,7 @@ from boldstream.config import Config
 from boldstream.embed import EmbedConfig
 from boldstream.embed.config import Strategy
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.masks import MaskSpec
-from boldstream.encoders.brainjepa.objective import ObjectiveSpec
-from boldstream.encoders.brainjepa.optim import OptimSpec
+from boldstream.encoders.brainjepa.specs import MaskSpec, ObjectiveSpec, OptimSpec
 from boldstream.encoders.windows import WindowSpec
 from boldstream.errors import ConfigError
 from boldstream.gradients import GradientConfig

@@ -7,9 +7,10 @@ import torch
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, count_parameters, token_grid
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
-from boldstream.encoders.brainjepa.masks import MaskSpec, sample_masks
+from boldstream.encoders.brainjepa.masks import sample_masks
 from boldstream.encoders.brainjepa.position import PositionEmbedding, time_embedding
 from boldstream.encoders.brainjepa.predictor import BrainJEPAPredictor
+from boldstream.encoders.brainjepa.specs import MaskSpec
 from boldstream.errors import ConfigError, GradientError
 
 KEYS = Path(__file__).parents[3] / "shared" / "science" / "brainjepa_state_dict.txt"

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from boldstream.encoders.brainjepa.masks import KINDS, MaskSpec, sample_masks
+from boldstream.encoders.brainjepa.masks import KINDS, sample_masks
+from boldstream.encoders.brainjepa.specs import MaskSpec
 from boldstream.errors import ConfigError, TrainingError
 
 PAPER, REFERENCE = MaskSpec(), MaskSpec(policy="reference")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
-from boldstream.encoders.brainjepa.masks import MaskSpec, sample_masks
+from boldstream.encoders.brainjepa.masks import sample_masks
 from boldstream.encoders.brainjepa.objective import (
     EPS,
     Objective,
@@ -18,6 +18,7 @@ from boldstream.encoders.brainjepa.objective import (
     explained_between,
     vicreg,
 )
+from boldstream.encoders.brainjepa.specs import MaskSpec
 
 SMALL = BrainJEPAConfig(
     n_rois=6,

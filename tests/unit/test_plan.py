@@ -1,3 +1,5 @@
+import os
+
 import pyarrow as pa
 import pytest
 
@@ -249,3 +251,25 @@ def test_ingest_config__refuses(values, message):
     with pytest.raises(ConfigError, match=message) as caught:
         IngestConfig.from_mapping(known | values, where="run.yaml")
     assert "\n" not in str(caught.value)
+
+
+def test_stamp__changes_with_files_and_tables_and_nothing_else(source, tmp_path):
+    table = "participant_id\tiq\nsub-1\t100\nsub-2\t90\n"
+    files, template = ["sub-1.csv", "sub-2.csv"], "sub-{subject}.csv"
+
+    def stamps(table=table, root=tmp_path / "scans", touch=()):
+        for path in (tmp_path / "scans").glob("*.csv"):
+            os.utime(path, ns=(1, 2 if path.name in touch else 1))
+        return [scan.stamp for scan in source([], template, table, root=root)[0]]
+
+    source(files, template, table)
+    first = stamps()
+    assert stamps() == first
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "scans")
+    assert stamps(root=tmp_path / "elsewhere") == first
+    assert stamps(table.replace("90", "91"))[0] == first[0]
+    assert stamps(table.replace("90", "91"))[1] != first[1]
+    assert stamps(touch=["sub-1.csv"])[0] != first[0]
+    assert stamps(touch=["sub-1.csv"])[1] == first[1]
+    (tmp_path / "scans" / "sub-2.csv").write_text("1")
+    assert [old == new for old, new in zip(first, stamps(), strict=True)] == [True, False]

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from boldstream.analysis.splits import hold_out
 from boldstream.errors import ScanError
 from boldstream.parcellation.timing import resample, resampled_length
-from boldstream.pretrain.scans import describe_file, hold_out
+from boldstream.pretrain.scans import describe_file
 from boldstream.pretrain.windows import read_series
 from small_training import pretrain_config, window_plan
 

@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from boldstream.errors import StorageError
+from boldstream.listing import list_files
 from boldstream.storage import (
     Warehouse,
     absolute_uri,
     exists,
     filesystem,
     is_local,
-    list_files,
     local_path,
     publish_bytes,
     publish_folder,
@@ -38,7 +38,7 @@ def test_absolute_uri__of_paths_and_uris(tmp_path, monkeypatch):
 def test_files__of_any_name_are_written_listed_and_read(tmp_path, name):
     uri = f"{absolute_uri(str(tmp_path))}/{name}/{name}.bin"
     publish_bytes(uri, b"bytes")
-    assert [path.rpartition("/")[2] for path in list_files(str(tmp_path))] == [f"{name}.bin"]
+    assert [path.rpartition("/")[2] for path in list_files(str(tmp_path)).paths] == [f"{name}.bin"]
     assert read_bytes(uri) == b"bytes"
     assert exists(uri)
     assert not exists(uri + "x")
@@ -83,34 +83,6 @@ def test_filesystem__refuses_what_pyarrow_does_not_know(monkeypatch):
         filesystem("ftp://host/x")
     with pytest.raises(StorageError, match="is not on this machine; a local path is needed here"):
         local_path("s3://bucket/x")
-
-
-def test_list_files__goes_down_and_sorts(tmp_path):
-    for name in ("b.csv", "a/2.csv", "a/1.csv"):
-        publish_bytes(str(tmp_path / name), b"")
-    assert list_files(str(tmp_path)) == list_files(f"{tmp_path}/") == ["a/1.csv", "a/2.csv", "b.csv"]
-
-
-def test_list_files__follows_links_once_and_keeps_those_to_nowhere(tmp_path):
-    for name in ("data/sub-1/a.csv", "elsewhere/sub-2/b.csv"):
-        publish_bytes(str(tmp_path / name), b"")
-    (tmp_path / "data/sub-1/not-fetched.csv").symlink_to(tmp_path / "annex" / "x")
-    (tmp_path / "data/sub-2").symlink_to(tmp_path / "elsewhere/sub-2")
-    (tmp_path / "data/sub-2b").symlink_to(tmp_path / "elsewhere/sub-2")
-    (tmp_path / "data/sub-1/up").symlink_to(tmp_path / "data")
-    found = list_files(str(tmp_path / "data"))
-    assert [path for path in found if path.startswith("sub-1/")] == ["sub-1/a.csv", "sub-1/not-fetched.csv"]
-    assert len([path for path in found if path.endswith("b.csv")]) == 1
-    (tmp_path / "root").symlink_to(tmp_path / "data")
-    assert list_files(str(tmp_path / "root")) == found
-
-
-def test_list_files__refuses_what_is_no_folder(tmp_path):
-    with pytest.raises(StorageError, match="none: no such folder"):
-        list_files(str(tmp_path / "none"))
-    (tmp_path / "scan.csv").touch()
-    with pytest.raises(StorageError, match=r"scan.csv: is a file; name the folder that holds the scans"):
-        list_files(str(tmp_path / "scan.csv"))
 
 
 def test_read_bytes__refuses_what_is_no_file(tmp_path):

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Metric = Literal["correlation", "cosine"]
 
@@ -67,6 +66,8 @@ def identification(first: ArrayLike, second: ArrayLike, metric: Metric = "correl
     ----------
     Finn et al. (2015), Nat. Neurosci. 18:1664; Amico & Goñi (2018), Sci. Rep. 8:8254.
     """
+    from scipy import stats
+
     similarity = _similarity(first, second, metric)
     found = _found(similarity)
     n, own = len(similarity), np.diagonal(similarity)

@@ -1,5 +1,6 @@
 """The cohort: one row a scan, with its time series, who it is of, and where it came from."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,13 +15,14 @@ from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import CohortError
 from boldstream.refs import CohortRef
-from boldstream.storage import Warehouse, filesystem
+from boldstream.storage import Warehouse, filesystem, read_bytes
 
 if TYPE_CHECKING:
     import ray.data
 
 KIND = "cohorts"
 QUARANTINE_KIND = "cohorts_quarantine"
+STATISTICS = "statistics.npz"
 
 IDENTITY_FIELDS = [
     pa.field("scan_key", pa.string(), nullable=False),
@@ -47,6 +49,7 @@ SERIES_FIELDS = [
     pa.field("notes", pa.list_(pa.string())),
     pa.field("source_uri", pa.string(), nullable=False),
     pa.field("source_sha256", pa.string(), nullable=False),
+    pa.field("source_stamp", pa.string(), nullable=False),
     pa.field("row_digest", pa.string(), nullable=False),
 ]
 QUALITY_MEASURES = (
@@ -72,7 +75,7 @@ QUALITY_FIELDS = [
     pa.field("qc_content_sha256", pa.string()),
     pa.field("qc_fc_sketch", pa.list_(pa.float32())),
 ]
-NOT_CARRIED = frozenset({"timeseries", "row_digest", "censored", "qc_fc_sketch", "qc_content_sha256"})
+NOT_CARRIED = frozenset({"timeseries", "row_digest", "source_stamp", "censored", "qc_fc_sketch", "qc_content_sha256"})
 """Columns that tables made of a cohort do not carry on: they are heavy, or only of use beside the time series."""
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -85,6 +88,9 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("source_sha256", pa.string()),
     ]
 )
+
+COHORT_QUARANTINE_SCHEMA = QUARANTINE_SCHEMA.append(pa.field("source_stamp", pa.string(), nullable=False))
+"""A cohort's quarantine."""
 FIXED_NAMES = frozenset(field.name for field in IDENTITY_FIELDS + COVARIATE_FIELDS + SERIES_FIELDS + QUALITY_FIELDS)
 
 
@@ -95,7 +101,9 @@ def cohort_schema(phenotypes: dict[str, pa.DataType]) -> pa.Schema:
     that every Parquet reader understands. ``t_r_original`` and ``n_timepoints_original`` are the source's, before
     dummy scans were removed and the series was resampled; ``censored`` lists timepoints, after dummy scans and before
     resampling, whose values are interpolated or left out (see ``notes``). Columns ``qc_…`` are measures and the
-    decision of quality control; cohorts of schema version 1 have none of these.
+    decision of quality control. ``source_stamp`` tells whether a scan's files, or what tables say of it, have changed
+    since it was read, without reading them again; it is no part of ``row_digest``. Cohorts of schema version 1
+    have none of these.
     """
     extra = [pa.field(name, kind) for name, kind in sorted(phenotypes.items())]
     return pa.schema(IDENTITY_FIELDS + COVARIATE_FIELDS + extra + SERIES_FIELDS + QUALITY_FIELDS)
@@ -150,6 +158,23 @@ class Cohort:
         """Stream columns of all files, or of some of them, through Ray Data, a block a file."""
         return read_parquet(files or self.files, columns)
 
+    def statistics(self) -> bytes | None:
+        """Return the statistics of its training scans (`analysis.roi_statistics`), None where it has none.
+
+        Raises
+        ------
+        CohortError
+            If they are not those that the manifest tells.
+        """
+        told = self.manifest.content.get("statistics")
+        if told is None:
+            return None
+        uri = beside_version(self.table, self.manifest.version, STATISTICS)
+        data = read_bytes(uri)
+        if hashlib.sha256(data).hexdigest() != told["sha256"]:
+            raise CohortError(f"{uri}: has another sha256 than cohort {self.label} tells; ingest again to make it anew")
+        return data
+
     def keys_by_file(self) -> Iterator[tuple[DataFile, list[str]]]:
         """Yield each file with the scan keys in it, reading nothing else."""
         for file in self.files:
@@ -177,6 +202,11 @@ def open_cohort(pointer: str, warehouse: str) -> Cohort:
     files = table.check_files(manifest.version)
     ref = CohortRef(table.uri, manifest.version, manifest.digest)
     return Cohort(ref, manifest, table, tuple(files))
+
+
+def beside_version(table: VersionedTable, version: str, name: str) -> str:
+    """Return the URI of a file that belongs to a version of a table, and goes with it."""
+    return f"{table.uri}/versions/v{version}-{name}"
 
 
 def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:

@@ -13,6 +13,7 @@ from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import StorageError
+from boldstream.interrupts import raise_if_interrupted
 from boldstream.progress import Progress
 
 COMMIT_SHARDS = 32
@@ -117,6 +118,7 @@ class Receipts:
         committed = time.monotonic()
         try:
             for receipt in receipts:
+                raise_if_interrupted()
                 if receipt["stopped"]:
                     raise StorageError(receipt["stopped"])
                 waiting.append(receipt)

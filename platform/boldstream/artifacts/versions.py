@@ -1,6 +1,7 @@
 """Versions of tables: by alias, streamed whole, and expired together with the files that only they refer to."""
 
 import datetime
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MANIFESTS = "versions/"
 """Folder of the versions' manifests, below the table; ``data/`` and ``metadata/`` are Iceberg's."""
+
+BESIDE = re.compile(rf"{MANIFESTS}v(?P<version>\d+)-")
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,8 @@ def plan_expiry(table: VersionedTable, keep: int, protected: Collection[str], gr
             "restore the file or make the table again from its sources"
         )
     freed = _paths(_referenced(iceberg, ending))
-    freed |= {file.path for file in stored if file.name in {_manifest(table, version) for version in gone}}
-    needed |= {file.path for file in stored if file.name in {_manifest(table, version) for version in kept}}
+    freed |= {file.path for file in stored if _belongs(file, table, gone)}
+    needed |= {file.path for file in stored if _belongs(file, table, kept)}
     oldest = datetime.datetime.now(datetime.UTC) - grace
     unneeded = [file for file in stored if file.path not in needed]
     return Expiry(
@@ -197,9 +200,12 @@ def _referenced(iceberg: "Table", snapshots: Iterable["Snapshot"]) -> set[str]:
     return found
 
 
-def _manifest(table: VersionedTable, version: str) -> str:
-    """Return the path of a version's manifest below the table."""
-    return table.manifest_uri(version).removeprefix(f"{table.uri}/")
+def _belongs(file: StoredFile, table: VersionedTable, versions: Collection[str]) -> bool:
+    """Say whether a file is one of these versions' manifest, or lies beside it (a cohort's quality page)."""
+    found = BESIDE.match(file.name)
+    if found is None or found["version"] not in versions:
+        return False
+    return not file.name.endswith(".json") or f"{table.uri}/{file.name}" == table.manifest_uri(found["version"])
 
 
 def _metadata_files(iceberg: "Table") -> set[str]:

@@ -1,6 +1,6 @@
 """What the gradients room is told."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pydantic
 
@@ -17,6 +17,9 @@ class GradientConfig(Config):
 
     cohort: str
     """Cohort: name, name@version, or the line that the ingest job printed."""
+
+    scans: Literal["all", "training"] = "all"
+    """Whose connectivity is averaged: all scans', or the training scans' that the cohort's statistics are of."""
 
     n_components: int = pydantic.Field(default=30, ge=1)
     """Components to keep (Brain-JEPA: 30)."""

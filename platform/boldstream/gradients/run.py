@@ -5,10 +5,12 @@ import logging
 import numpy as np
 import pyarrow as pa
 
+from boldstream.analysis.roi_statistics import RoiStatistics
 from boldstream.artifacts.cohort import Cohort, iter_timeseries, open_cohort
 from boldstream.artifacts.gradient import find_gradient, publish_gradient
 from boldstream.artifacts.manifest import Parent
 from boldstream.cluster import connect
+from boldstream.errors import CohortError
 from boldstream.gradients.config import GradientConfig
 from boldstream.parcellation.gradients import MeanConnectivity, diffusion_gradient, functional_connectivity
 from boldstream.progress import Progress
@@ -27,7 +29,7 @@ def fit_gradient(config: GradientConfig) -> GradientRef:
     Raises
     ------
     CohortError
-        If the cohort is not there or not whole.
+        If the cohort is not there or not whole, or has no statistics for ``scans: training``.
     GradientError
         If there are not more regions than components, or a region never varies.
     OutputExistsError
@@ -36,14 +38,19 @@ def fit_gradient(config: GradientConfig) -> GradientRef:
     cohort = open_cohort(config.cohort, config.warehouse)
     warehouse = Warehouse.at(config.warehouse)
     identity = {"cohort": cohort.ref.pointer, "n_components": config.n_components, "alpha": config.alpha}
+    if config.scans != "all":
+        identity["scans"] = config.scans
     with job_run("gradients", config.output, config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         if ref := find_gradient(warehouse, config.output, identity):
             logger.info("gradients: %s is there already", ref.pointer)
             run.log_output(ref)
             return ref
-        connect(config.cluster)
-        connectivity = mean_connectivity(cohort, run)
+        if config.scans == "training":
+            connectivity = _of_training_scans(cohort)
+        else:
+            connect(config.cluster)
+            connectivity = mean_connectivity(cohort, run)
         values = diffusion_gradient(connectivity, config.n_components, config.alpha)
         ref, manifest = publish_gradient(
             warehouse,
@@ -58,6 +65,17 @@ def fit_gradient(config: GradientConfig) -> GradientRef:
         )
         run.log_output(ref, manifest)
         return ref
+
+
+def _of_training_scans(cohort: Cohort) -> np.ndarray:
+    """Return the mean connectivity that the cohort carries, (n_rois, n_rois)."""
+    data = cohort.statistics()
+    if data is None:
+        raise CohortError(
+            f"cohort {cohort.label} has no statistics of its training scans: it was made by an earlier boldstream; "
+            "ingest it again under a new name, or take scans: all"
+        )
+    return RoiStatistics.from_bytes(data).connectivity().result()
 
 
 def mean_connectivity(cohort: Cohort, run: JobRun) -> np.ndarray:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
-from boldstream.artifacts.cohort import QUALITY_MEASURES, QUARANTINE_SCHEMA, cohort_schema, iter_timeseries
+from boldstream.artifacts.cohort import COHORT_QUARANTINE_SCHEMA, QUALITY_MEASURES, cohort_schema, iter_timeseries
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
@@ -22,8 +22,12 @@ from boldstream.parcellation.qc_rules import Decision, QualityRules, judge
 
 READ = [
     *("scan_key", "subject", "site", "age", "sex", "mean_fd", "t_r", "n_timepoints", "source_uri"),
+    "source_stamp",
     *(field.name for field in cohort_schema({}) if field.name.startswith("qc_")),
 ]
+
+AMONG_OTHERS = "cohort_quality"
+"""Reason of scans that a rule over the whole cohort sets aside: looked at again whenever the cohort changes."""
 
 
 @dataclass(frozen=True)
@@ -102,21 +106,23 @@ def set_aside(quality: CohortQuality, cohort: VersionedTable, quarantine: Versio
     both, and the same command takes them out.
     """
     refused, kept = Committer(quarantine, "scan_key"), Committer(cohort, "scan_key")
-    uris = dict(zip(quality.rows["scan_key"], quality.rows["source_uri"], strict=True))
+    files = quality.rows.set_index("scan_key")[["source_uri", "source_stamp"]].to_dict("index")
     moved = [
-        quarantine_row(key, ScanError("quality", decision.message), uris[key])
+        quarantine_row(
+            key, ScanError(AMONG_OTHERS, decision.message), files[key]["source_uri"], files[key]["source_stamp"]
+        )
         for key, decision in quality.set_aside.items()
     ]
     if moved:
-        rows = pa.Table.from_pylist(moved, QUARANTINE_SCHEMA)
-        refused.commit([write_shard(quarantine.uri, content_name(rows), rows)])
+        shard = pa.Table.from_pylist(moved, COHORT_QUARANTINE_SCHEMA)
+        refused.commit([write_shard(quarantine.uri, content_name(shard), shard)])
     out = refused.refresh()["scan_key"].combine_chunks()
     kept.remove(lambda rows: pc.is_in(rows["scan_key"], value_set=out))
 
 
 def material_of(
     quality: CohortQuality, cohort: VersionedTable, quarantine: VersionedTable, label: str, config: IngestConfig,
-    without_scan: list[str],
+    without_scan: list[str], changes: list[str],
 ) -> QcMaterial:  # fmt: skip
     """Return what the quality page shows."""
     set_aside = quarantine.column(["scan_key", "reason", "message"]).to_pandas()
@@ -131,6 +137,7 @@ def material_of(
         carpet_of=partial(_series_of, cohort),
         rules=config.quality,
         outlier_note=quality.note,
+        changes=changes,
     )
 
 

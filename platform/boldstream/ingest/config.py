@@ -98,6 +98,16 @@ class SourceConfig(Config):
         return self
 
 
+class SplitConfig(Config):
+    """Whose scans the cohort's statistics are fitted on; pretraining with the same share and seed trains on those."""
+
+    holdout: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    """Share of the subjects that are left out."""
+
+    seed: int = 0
+    """Of the choice."""
+
+
 class IngestConfig(Config):
     """Read what labs hold - images, other people's time series, tables of them - into a cohort."""
 
@@ -155,11 +165,18 @@ class IngestConfig(Config):
     quality: QualityRules = QualityRules()
     """Which measures flag a scan or send it to quarantine."""
 
+    split: SplitConfig = SplitConfig()
+    """Whom the cohort's statistics leave out."""
+
     min_timepoints: int = pydantic.Field(default=2, ge=2)
     """Shorter scans go to quarantine."""
 
     max_bad_rois: float = pydantic.Field(default=0.1, ge=0, le=1)
     """Scans with a larger share of constant (e.g. all-zero) regions go to quarantine; below it they are flagged."""
+
+    max_removed: float = pydantic.Field(default=0.2, ge=0, le=1)
+    """Largest share of a cohort's scans that may go at once because their files are gone; more looks like a disk that
+    is not mounted, and is refused."""
 
     warehouse: str = "warehouse"
     """Where cohorts and tables live (path or URI)."""
@@ -173,7 +190,7 @@ class IngestConfig(Config):
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "qc_page", "shard_size", "cluster"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"max_removed", "warehouse", "qc_page", "shard_size", "cluster"})
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from boldstream.config import digest_json
 from boldstream.errors import ScanError, SourceError, StorageError
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.find import FoundScan, find_scans
 from boldstream.ingest.participants import bare, read_participants, read_sessions
-from boldstream.storage import absolute_uri, list_files
+from boldstream.listing import Listing, list_files
 
 ENTITY = re.compile(r"[A-Za-z0-9]+(?:[-_.+][A-Za-z0-9]+)*")
 ENTITIES = {"subject": "sub", "session": "ses", "task": "task", "run": "run"}
@@ -43,6 +44,8 @@ class ScanPlan:
         Reason and message of a scan that goes to quarantine unread.
     space : str or None
         Template space that its name tells.
+    stamp : str
+        Changes with size or time of change of any of its files, and with what is known of it.
     """
 
     scan_key: str
@@ -50,6 +53,7 @@ class ScanPlan:
     values: dict[str, Any]
     problem: tuple[str, str] | None = None
     space: str | None = None
+    stamp: str = ""
 
     @property
     def source_uri(self) -> str:
@@ -90,7 +94,8 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
     SourceError
         If the source or a table is missing, empty or ambiguous.
     """
-    found = _list_scans(config)
+    listing = _list_source(config)
+    found = find_scans(config.source, listing.paths, listing.root)
     participants = read_participants(config)
     keyed = [(scan, _participant_key(scan, config)) for scan in found]
     subjects = [participants.rows.get(key, {}).get("subject") or key for _, key in keyed]
@@ -113,7 +118,8 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
         values["t_r"] = _t_r_of(values, config)
         entities = scan.fields | {name: values[name] for name in ENTITIES}
         _check_entities(entities, scan)
-        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space")))
+        stamp = digest_json([_states(scan, listing), values, problem])
+        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space"), stamp))
     _refuse_doubles(plans)
     without = sorted(participants.rows.keys() - {key for _, key in keyed})
     without += [" ".join(map(str, pair)) for pair in sorted(sessions.rows.keys() - seen_sessions)]
@@ -121,16 +127,21 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
     return CohortPlan(plans, participants.phenotypes | sessions.phenotypes, without)
 
 
-def _list_scans(config: IngestConfig) -> list[FoundScan]:
-    """List the source's files, in one walk, and find the scans in them."""
-    source = config.source
+def _list_source(config: IngestConfig) -> Listing:
+    """List the source's files, in one walk."""
     try:
-        files = list_files(source.root)
+        listing = list_files(config.source.root)
     except StorageError as error:
         raise SourceError(f"source: {error}") from None
-    if not files:
-        raise SourceError(f"source: {source.root} holds no files")
-    return find_scans(source, files, absolute_uri(source.root))
+    if not listing.paths:
+        raise SourceError(f"source: {config.source.root} holds no files")
+    return listing
+
+
+def _states(scan: FoundScan, listing: Listing) -> list[Any]:
+    """Return path, size and time of change of a scan's files, wherever the source is mounted."""
+    paths = {role: uri.removeprefix(f"{listing.root}/") for role, uri in sorted(scan.files.items())}
+    return [[role, path, listing.state(path)] for role, path in paths.items()]
 
 
 def _participant_key(scan: FoundScan, config: IngestConfig) -> str:

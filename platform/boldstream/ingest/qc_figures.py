@@ -1,6 +1,5 @@
 """The quality page's pictures. Figure objects only, no pyplot: nothing global, nothing to close."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from boldstream import drawing
+from boldstream.drawing import COLOURS, INK, MARKERS, MUTED, REST
 from boldstream.parcellation.qc import Measure, find_spikes
 from boldstream.parcellation.qc_rules import Limit
 
-# Okabe & Ito's colours, safe for colour-blind readers; yellow is left out, it does not show on white.
-SITE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P")
 STATUS_COLOURS = {"keep": "#7fa8c9", "flag": "#e69f00", "quarantine": "#d55e00"}
 STATUS_WORDS = {"keep": "kept", "flag": "flagged", "quarantine": "quarantined"}
-INK = "#1f2933"
-MUTED = "#66727f"
-REST = "#b5b5b5"
 FEW_SITES = 20
 """Sites that still get a colour and marker of their own in the map."""
 
@@ -34,24 +29,7 @@ MOST_LABELS = 6
 N_BINS = 40
 CARPET_SD = 2.5
 DPI = 130
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.linewidth": 0.7,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-}
+STYLE = drawing.STYLE | {"axes.titlesize": 9}
 
 
 @dataclass(frozen=True)
@@ -63,13 +41,6 @@ class CarpetScan:
     timeseries: NDArray[np.floating]
     t_r: float | None
     fd: NDArray[np.floating] | None
-
-
-def png(figure: Figure) -> bytes:
-    """Draw a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 @mpl.rc_context(STYLE)
@@ -99,7 +70,7 @@ def draw_histograms(rows: pd.DataFrame, measures: Mapping[str, Measure], limits:
     for ax in axes[len(measures) :]:
         ax.remove()
     _status_legend(figure)
-    return png(figure)
+    return drawing.png(figure, DPI)
 
 
 @mpl.rc_context(STYLE)
@@ -137,7 +108,7 @@ def draw_sites(
     axes[0].set_ylim(len(sites) - 0.4, -0.6)
     axes[0].tick_params(axis="y", labelcolor=INK)
     _status_legend(figure)
-    return png(figure)
+    return drawing.png(figure, DPI)
 
 
 @mpl.rc_context(STYLE)
@@ -155,7 +126,7 @@ def draw_carpets(scans: Sequence[CarpetScan]) -> bytes:
         if column == 0:
             carpet.set_ylabel("region")
             trace.set_ylabel("global", fontsize=8)
-    return png(figure)
+    return drawing.png(figure, DPI)
 
 
 @mpl.rc_context(STYLE)
@@ -165,7 +136,7 @@ def draw_map(rows: pd.DataFrame, limit: float) -> bytes:
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     ax = figure.subplots()
     largest = placed["site"].value_counts().index[:FEW_SITES].tolist()
-    looks = {site: (SITE_COLOURS[i % 7], MARKERS[i // 7 % 6]) for i, site in enumerate(sorted(largest))}
+    looks = {site: (COLOURS[i % 7], MARKERS[i // 7 % 6]) for i, site in enumerate(sorted(largest))}
     size = 26 if len(placed) <= 300 else 13 if len(placed) <= MOST_POINTS else 6
     others = placed[~placed["site"].isin(largest)]
     if len(others):
@@ -192,7 +163,7 @@ def draw_map(rows: pd.DataFrame, limit: float) -> bytes:
     ax.margins(0.08)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", title="site (scans)", alignment="left", handletextpad=0.3)
-    return png(figure)
+    return drawing.png(figure, DPI)
 
 
 def _draw_carpet(trace: Axes, carpet: Axes, scan: CarpetScan) -> None:

@@ -47,6 +47,8 @@ class QcMaterial:
         Columns whose gaps are counted.
     outlier_note : str, optional
         Why there are no outlier scores.
+    changes : sequence of str
+        Sentences on what came, changed and went since the version before.
     """
 
     cohort: str
@@ -59,6 +61,7 @@ class QcMaterial:
     rules: QualityRules = field(default_factory=QualityRules)
     covariates: tuple[str, ...] = ("age", "sex", "mean_fd", "t_r")
     outlier_note: str | None = None
+    changes: Sequence[str] = ()
 
 
 def tidy_rows(source: Rows) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def write_qc_page(material: QcMaterial, *, n_carpets: int = 6) -> str:
     return environment.from_string(source).render(
         material=material,
         headline=headline(rows, dropped),
-        why=_why(rows, dropped),
+        why=[*_why(rows, dropped), *material.changes],
         counts=_counts(rows, dropped),
         images={k: base64.b64encode(v).decode() for k, v in _draw(material, rows, sites, carpets).items()},
         unmeasured=[m.title for name, m in MEASURES.items() if name not in REPEATED and rows[name].isna().all()],
@@ -100,7 +100,9 @@ def _why(rows: pd.DataFrame, dropped: Sequence[Mapping[str, str]]) -> list[str]:
         for reasons in rows[rows["status"] == "flag"]["reasons"]
         for name in dict.fromkeys(_measure_of(r) for r in reasons)
     )
-    out = Counter(_measure_of(line["message"]) if line["reason"] == "quality" else line["reason"] for line in dropped)
+    out = Counter(
+        _measure_of(line["message"]) if line["reason"].endswith("quality") else line["reason"] for line in dropped
+    )
     words = []
     for verb, counter in (("Flagged for", flags), ("Quarantined for", out)):
         if counter:

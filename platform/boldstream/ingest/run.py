@@ -1,31 +1,41 @@
 """The ingest room: plan on the driver, read and write in Ray Data tasks, publish one cohort version."""
 
+import hashlib
 import json
 import logging
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import cohort_schema, cohort_tables
-from boldstream.artifacts.commit import Committer
+from boldstream.artifacts.cohort import (
+    COHORT_QUARANTINE_SCHEMA,
+    STATISTICS,
+    beside_version,
+    cohort_schema,
+    cohort_tables,
+)
+from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.config import digest_json
 from boldstream.errors import SourceError
+from boldstream.ingest.again import Held, changes_of, shown, tell_changes
 from boldstream.ingest.cohort_quality import CohortQuality, judge_cohort, material_of, set_aside
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
+from boldstream.ingest.qc_material import QcMaterial
 from boldstream.ingest.regions import Regions, load_regions
 from boldstream.ingest.shard import IngestTask, ingest_shard
+from boldstream.ingest.statistics import measure_cohort
 from boldstream.progress import Progress
 from boldstream.refs import CohortRef
-from boldstream.storage import Warehouse, publish_bytes
+from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
 from boldstream.tracking import JobRun, job_run
 
-SHOWN = 5
 QC_PAGE = "qc.html"
 
 logger = logging.getLogger(__name__)
@@ -36,12 +46,14 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
 
     Every scan of the source ends in exactly one of two tables: the cohort (``cohorts/<output>``), or its quarantine
     (``cohorts_quarantine/<output>``) with the reason. A quality page shows both. The same command again goes on where
-    a killed run stopped, and adds files that have come since; where nothing is new it returns the newest version.
+    a killed run stopped, reads scans that are new or whose files or covariates have changed since, and lets go those
+    whose files are gone; where nothing has changed it reads nothing and returns the newest version.
 
     Raises
     ------
     SourceError
-        If the source or a table is missing, empty or ambiguous, or if no scan can be used.
+        If the source or a table is missing, empty or ambiguous, if no scan can be used, or if more scans are gone than
+        `max_removed` allows.
     AtlasError
         If the atlas is not known, cannot be fetched, or does not fit the source.
     OutputExistsError
@@ -55,43 +67,71 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         identity = config.identity() | {"roi_names_sha256": digest_json(regions.atlas.roi_names)}
         if regions.digest:
             identity["atlas_sha256"] = regions.digest
-        begin_run(cohort, quarantine, schema, identity)
-        done = cohort.values("scan_key") | quarantine.values("scan_key")
-        todo = [scan for scan in plan.scans if scan.scan_key not in done]
+        begin_run(cohort, quarantine, schema, identity, quarantine_schema=COHORT_QUARANTINE_SCHEMA)
+        held = Held(cohort, quarantine)
+        difference = held.compare(plan.scans)
+        difference.check_removals(config)
+        newest = _newest(cohort, regions)
+        is_new = bool(difference.new or difference.gone or newest is None)
+        todo = [*difference.new, *difference.set_aside] if is_new else []
         logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), config.source.root, len(todo))
         _tell_unmatched(plan, config)
+        if difference.gone:
+            gone = f"{len(difference.gone)} scans are not in the source any more and go: {shown(difference.gone)}"
+            logger.warning("ingest: %s", gone)
         if todo:
-            task = IngestTask(config, regions, schema, cohort.uri, quarantine.uri)
-            _read(todo, task, cohort, quarantine, run)
-        elif cohort.versions:
-            logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, cohort.newest())
+            _read(todo, IngestTask(config, regions, schema, cohort.uri, quarantine.uri), held, run)
+        if newest is not None and not is_new:
+            logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, newest.version)
+            return _stand(config, cohort, newest, run)
+        held.settle(plan.scans)
         if not cohort.values("scan_key"):
             raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
         quality = judge_cohort(cohort, config.quality)
         set_aside(quality, cohort, quarantine)
-        ref, is_new = _publish(config, plan, cohort, quarantine, regions, quality, run)
-        if is_new or config.qc_page:
-            _show_quality(config, plan, cohort, quarantine, quality, ref, run)
+        return _publish(config, plan, cohort, quarantine, regions, quality, run)
+
+
+def _newest(cohort: VersionedTable, regions: Regions) -> Manifest | None:
+    """Return the manifest of the newest version if the table holds just that, with page and statistics beside it."""
+    if not cohort.versions:
+        return None
+    manifest = cohort.manifest()
+    beside = (beside_version(cohort, manifest.version, name) for name in (QC_PAGE, STATISTICS))
+    whole = manifest.digest == _digest(_rows(cohort), regions) and all(map(exists, beside))
+    return manifest if whole else None
+
+
+def _rows(cohort: VersionedTable) -> pa.Table:
+    return cohort.column(["scan_key", "row_digest"]).sort_by("scan_key")
+
+
+def _digest(rows: pa.Table, regions: Regions) -> str:
+    atlas = regions.atlas
+    return digest_json([atlas.name, atlas.roi_names, rows["scan_key"].to_pylist(), rows["row_digest"].to_pylist()])
+
+
+def _stand(config: IngestConfig, cohort: VersionedTable, newest: Manifest, run: JobRun) -> CohortRef:
+    """Return the version that is there."""
+    ref = CohortRef(cohort.uri, newest.version, newest.digest)
+    run.log_output(ref, newest)
+    if config.qc_page:
+        publish_bytes(config.qc_page, read_bytes(beside_version(cohort, newest.version, QC_PAGE)))
     return ref
 
 
 def _tell_unmatched(plan: CohortPlan, config: IngestConfig) -> None:
     """Say which participants have no scan; scans without a participant are in quarantine."""
     if plan.without_scan:
-        shown = ", ".join(plan.without_scan[:SHOWN])
-        rest = len(plan.without_scan) - SHOWN
         logger.warning(
-            "ingest: %d rows of %s have no scan: %s%s",
+            "ingest: %d rows of %s have no scan (%s), listed on the quality page",
             len(plan.without_scan),
             config.participants if config.sessions is None else "the tables",
-            shown,
-            f" and {rest} more, listed on the quality page" if rest > 0 else "",
+            shown(plan.without_scan),
         )
 
 
-def _read(
-    todo: list[ScanPlan], task: IngestTask, cohort: VersionedTable, quarantine: VersionedTable, run: JobRun
-) -> None:
+def _read(todo: list[ScanPlan], task: IngestTask, held: Held, run: JobRun) -> None:
     """Run the tasks and commit their shards as they come."""
     import ray.data
 
@@ -100,7 +140,7 @@ def _read(
     shards = [todo[i : i + size] for i in range(0, len(todo), size)]
     rows = [{"scans": json.dumps([plan.as_dict() for plan in shard])} for shard in shards]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(ingest_shard, fn_kwargs={"task": task})
-    sinks = {"shard": Committer(cohort, "scan_key"), "quarantine": Committer(quarantine, "scan_key")}
+    sinks = {"shard": held.cohort, "quarantine": held.quarantine}
     Receipts(sinks, Progress(run, "ingest", len(todo))).take(dataset.iter_rows())
 
 
@@ -112,53 +152,51 @@ def _publish(
     regions: Regions,
     quality: CohortQuality,
     run: JobRun,
-) -> tuple[CohortRef, bool]:
-    """Make what the table holds its next version, unless the newest holds the same; say whether it is new."""
-    rows: pa.Table = cohort.column(["scan_key", "row_digest"]).sort_by("scan_key")
-    atlas = regions.atlas
-    digest = digest_json([atlas.name, atlas.roi_names, rows["scan_key"].to_pylist(), rows["row_digest"].to_pylist()])
-    manifest = cohort.manifest() if cohort.versions else None
+) -> CohortRef:
+    """Make what the table holds its next version, unless the newest holds the same, and show its quality."""
+    rows = _rows(cohort)
+    changes = changes_of(cohort, rows)
     reasons = Counter(quarantine.column(["reason"])["reason"].to_pylist())
-    is_new = manifest is None or manifest.digest != digest
-    if manifest is None or is_new:
-        manifest = cohort.publish(
-            config=config.model_dump(mode="json"),
-            config_hash=config.config_hash(),
-            parents=[],
-            rows=rows.num_rows,
-            digest=digest,
-            mlflow_run_id=run.run_id,
-            content={
-                "atlas": atlas.name,
-                "roi_names": list(atlas.roi_names),
-                "atlas_notes": list(regions.notes),
-                "quarantined": dict(reasons),
-                "flagged": quality.flags,
-                "participants_without_scan": plan.without_scan,
-            },
-        )
+    connect(config.cluster)
+    statistics, fitted_on = measure_cohort(cohort, config.split)
+    measured = statistics.to_bytes()
+    manifest = cohort.publish(
+        config=config.model_dump(mode="json"),
+        config_hash=config.config_hash(),
+        parents=[],
+        rows=rows.num_rows,
+        digest=_digest(rows, regions),
+        mlflow_run_id=run.run_id,
+        content={
+            "atlas": regions.atlas.name,
+            "roi_names": list(regions.atlas.roi_names),
+            "atlas_notes": list(regions.notes),
+            "quarantined": dict(reasons),
+            "flagged": quality.flags,
+            "participants_without_scan": plan.without_scan,
+            "changes": changes,
+            "statistics": {**fitted_on, "sha256": hashlib.sha256(measured).hexdigest()},
+        },
+    )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
+    publish_bytes(beside_version(cohort, ref.version, STATISTICS), measured)
+    told = tell_changes(changes)
+    for sentence in told:
+        logger.info("ingest: %s", sentence)
     run.log_metrics({"scans": rows.num_rows, "quarantined": sum(reasons.values()), "flagged": len(quality.flags)})
     run.log_output(ref, manifest)
-    return ref, is_new
+    label = f"{config.output}@{ref.version}"
+    material = material_of(quality, cohort, quarantine, label, config, plan.without_scan, told)
+    _show_quality(material, {beside_version(cohort, ref.version, QC_PAGE), config.qc_page} - {None}, run)
+    return ref
 
 
-def _show_quality(
-    config: IngestConfig,
-    plan: CohortPlan,
-    cohort: VersionedTable,
-    quarantine: VersionedTable,
-    quality: CohortQuality,
-    ref: CohortRef,
-    run: JobRun,
-) -> None:
+def _show_quality(material: QcMaterial, places: Iterable[str | None], run: JobRun) -> None:
     """Write the quality page beside the version, into MLflow, and where the configuration says."""
     from boldstream.ingest.qc_page import write_qc_page
 
-    label = f"{config.output}@{ref.version}"
-    page = write_qc_page(material_of(quality, cohort, quarantine, label, config, plan.without_scan))
-    beside = f"{cohort.uri}/versions/v{ref.version}-{QC_PAGE}"
-    for where in filter(None, (beside, config.qc_page)):
+    page = write_qc_page(material)
+    for where in sorted(filter(None, places)):
         publish_bytes(where, page.encode())
         logger.info("ingest: quality page %s", where)
     with tempfile.TemporaryDirectory() as folder:

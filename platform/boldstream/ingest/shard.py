@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from boldstream.artifacts.cohort import QUARANTINE_SCHEMA
-from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.cohort import COHORT_QUARANTINE_SCHEMA
+from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.config import digest_json
 from boldstream.errors import ScanError, StorageError
 from boldstream.ingest.config import IngestConfig
@@ -54,7 +54,7 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
                 raise problem
             good.append(cohort_row(plan, task))
         except ScanError as error:
-            bad.append(quarantine_row(plan.scan_key, error, plan.source_uri))
+            bad.append(quarantine_row(plan.scan_key, error, plan.source_uri, plan.stamp))
     receipt: dict[str, Any] = {
         "shard": "",
         "quarantine": "",
@@ -64,22 +64,22 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
         "stopped": "",
     }
     try:
-        receipt["shard"] = _write(task.cohort_uri, good, task.schema, task)
-        receipt["quarantine"] = _write(task.quarantine_uri, bad, QUARANTINE_SCHEMA, task)
+        receipt["shard"] = _write(task.cohort_uri, good, task.schema)
+        receipt["quarantine"] = _write(task.quarantine_uri, bad, COHORT_QUARANTINE_SCHEMA)
     except StorageError as error:
         receipt["stopped"] = str(error)
     return receipt
 
 
-def _write(table_uri: str, rows: list[dict[str, Any]], schema: pa.Schema, task: IngestTask) -> str:
+def _write(table_uri: str, rows: list[dict[str, Any]], schema: pa.Schema) -> str:
     """Write rows as a shard; return its URI, empty if there are none."""
     if not rows:
         return ""
-    name = shard_name([row["scan_key"] for row in rows], task.config.config_hash())
-    return write_shard(table_uri, name, pa.Table.from_pylist(rows, schema))
+    shard = pa.Table.from_pylist(rows, schema)
+    return write_shard(table_uri, content_name(shard), shard)
 
 
-def quarantine_row(scan_key: str, error: ScanError, source_uri: str) -> dict[str, Any]:
+def quarantine_row(scan_key: str, error: ScanError, source_uri: str, stamp: str) -> dict[str, Any]:
     """Return the quarantine's row of a scan."""
     return {
         "scan_key": scan_key,
@@ -88,6 +88,7 @@ def quarantine_row(scan_key: str, error: ScanError, source_uri: str) -> dict[str
         "message": error.message,
         "source_uri": source_uri,
         "source_sha256": None,
+        "source_stamp": stamp,
     }
 
 
@@ -110,5 +111,6 @@ def cohort_row(plan: ScanPlan, task: IngestTask) -> dict[str, Any]:
         "scan_key": plan.scan_key,
         "source_uri": plan.source_uri,
         "source_sha256": scan.sha256,
+        "source_stamp": plan.stamp,
         "row_digest": digest_json([content, plan.values, told]),
     }

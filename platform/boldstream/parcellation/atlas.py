@@ -92,23 +92,6 @@ def check_same(found: Atlas, expected: Atlas, *, where: str, other: str) -> None
     raise AtlasError(f"{begin}: {kind}, {'; '.join(parts)}. Ingest again with the expected atlas")
 
 
-def load_atlas(name: str, labels: str | Path | None = None) -> Atlas:
-    """Return an atlas by its file of region names if there is one, else by the name alone.
-
-    Parameters
-    ----------
-    name : str
-    labels : path, optional
-        File for `read_atlas`; empty or None: `name` is one of `numbered_atlas`.
-
-    Raises
-    ------
-    AtlasError
-        If the file cannot be used, or the name is unknown.
-    """
-    return read_atlas(labels, name=name) if labels else numbered_atlas(name)
-
-
 def numbered_atlas(name: str) -> Atlas:
     """Return an atlas that boldstream knows by number only.
 

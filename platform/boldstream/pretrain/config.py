@@ -8,11 +8,8 @@ from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
-from boldstream.encoders.brainjepa.encoder import Initialisation
-from boldstream.encoders.brainjepa.masks import MaskSpec
-from boldstream.encoders.brainjepa.objective import ObjectiveSpec
-from boldstream.encoders.brainjepa.optim import OptimSpec
 from boldstream.encoders.brainjepa.scaling import ScalingKind
+from boldstream.encoders.brainjepa.specs import Initialisation, MaskSpec, ObjectiveSpec, OptimSpec
 from boldstream.refs import ArtifactName, check_alias
 
 

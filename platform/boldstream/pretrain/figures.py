@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,22 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from boldstream import drawing
 from boldstream.analysis.collapse import CollapseThresholds
+from boldstream.drawing import COLOURS
 
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.4,
-}
+STYLE = drawing.STYLE | drawing.OPEN_AXES | {"lines.linewidth": 1.4}
 TRAINING_PANELS: dict[str, tuple[str, ...]] = {
     "Loss": ("loss", "prediction"),
     "Variance between scans predicted": ("explained_between",),

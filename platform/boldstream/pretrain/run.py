@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boldstream.artifacts.cohort import Cohort, open_cohort
+from boldstream.artifacts.cohort import STATISTICS, Cohort, open_cohort
 from boldstream.artifacts.gradient import Gradient, open_gradient
 from boldstream.cluster import connect
 from boldstream.config import digest_json
@@ -76,6 +76,8 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         with tempfile.TemporaryDirectory() as scratch:
             model = Path(scratch) / "model"
             alarms = _train(task, folder, run, model) if task.steps else _untrained(task, model)
+            if (statistics := cohort.statistics()) is not None:
+                (model / STATISTICS).write_bytes(statistics)
             write_card(model, task, cohort, gradient, scans, run, alarms)
             ref = _register(model, task, run_identity, run, alarms)
         if task.steps:

@@ -1,8 +1,7 @@
 """Which scans are trained on, which are held out, and what their scaling is: one look at the cohort before training."""
 
-import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from boldstream.analysis.splits import hold_out
 from boldstream.artifacts.cohort import Cohort, iter_timeseries
 from boldstream.encoders.brainjepa.scaling import RoiRobustScaler, Scaler, WindowZscore
 from boldstream.errors import ScanError, TrainingError
@@ -96,23 +96,6 @@ def sort_scans(cohort: Cohort, config: PretrainConfig) -> TrainingScans:
         held_out_subjects=tuple(sorted(held_out)),
         n_short=n_short,
     )
-
-
-def hold_out(subjects: Sequence[str], share: float, seed: int) -> set[str]:
-    """Choose the subjects that are not trained on: `share` of them by a hash of seed and name, two at least.
-
-    Parameters
-    ----------
-    subjects : sequence of str
-        Each once.
-    share : float
-        0 holds nobody out.
-    seed : int
-    """
-    if share == 0:
-        return set()
-    order = sorted(subjects, key=lambda subject: hashlib.sha256(f"{seed} holdout {subject}".encode()).digest())
-    return set(order[: max(2, round(share * len(order)))])
 
 
 def _plan(cohort: Cohort, scans: pd.DataFrame, config: PretrainConfig) -> WindowPlan:

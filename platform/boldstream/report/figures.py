@@ -1,6 +1,5 @@
 """The report's pictures. Figure objects only, no pyplot: nothing global, nothing to close."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,39 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from boldstream.drawing import COLOURS, INK, MARKERS, MUTED, REST, STYLE, png
 from boldstream.report.material import Carpet
 from boldstream.report.measure import Measured, accuracy_interval
 
-# Okabe & Ito's colours, safe for colour-blind readers; yellow is left out, it does not show on white.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-REST = "#b5b5b5"
 FLAGGED = "#d55e00"
-INK = "#1f2933"
-MUTED = "#66727f"
 FEW = 20
 """Groups that still get a colour and marker of their own; subjects up to so many are numbered."""
 
 CARPET_SD = 2.5
-DPI = 160
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.linewidth": 0.7,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-}
 
 
 @dataclass(frozen=True)
@@ -73,13 +48,6 @@ def colouring_of(rows: pd.DataFrame, column: str) -> Colouring:
     text = values.astype("object").where(values.notna(), "not known").astype(str)
     named = sorted(text.value_counts().index[:FEW].tolist())
     return Colouring(column, groups=[value if value in named else "others" for value in text])
-
-
-def png(figure: Figure) -> bytes:
-    """Draw a figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 @mpl.rc_context(STYLE)

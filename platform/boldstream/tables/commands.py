@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+COHORTS = "cohorts"
 EXAMPLES = """\
 Tables are named as everywhere: name (its newest version), name@2, name@champion, or the full line that a job printed.
 cohorts/name says that a cohort is meant.
@@ -19,18 +20,29 @@ examples:
 """
 
 
-def run_tables(words: Sequence[str]) -> str:
-    """Run one of the commands and return what it has to say.
+COHORT_EXAMPLES = """\
+examples:
+  boldstream cohorts list
+  boldstream cohorts show abide@2                      what came, changed and went; who has read it
+  boldstream cohorts export abide --to abide.parquet
+  boldstream cohorts expire abide --keep 1             after a withdrawal: only the newest version stays
+"""
+
+
+def run_tables(words: Sequence[str], *, cohorts: bool = False) -> str:
+    """Run one of the commands and return what it has to say; `cohorts`: as ``boldstream cohorts …``.
 
     Raises
     ------
     BoldstreamError
         What the command's function raises.
     """
-    parser = build_parser()
+    parser = build_parser(cohorts=cohorts)
     arguments = parser.parse_args(list(words))
     if arguments.command is None:
         return parser.format_help().rstrip()
+    if cohorts and "/" not in getattr(arguments, "table", "/"):
+        arguments.table = f"{COHORTS}/{arguments.table}"
     run: Callable[[argparse.Namespace], str] = arguments.run
     return run(arguments)
 
@@ -43,16 +55,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` tells more)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def build_parser(*, cohorts: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or of those that work on cohorts."""
     shared = Parser(add_help=False)
     shared.add_argument(
         "--warehouse", default="warehouse", metavar="W", help="where tables live, path or URI (default: %(default)s)"
     )
     parser = Parser(
-        prog="boldstream tables",
-        description="Look at versions of embedding tables and cohorts, compare them, and say which one counts.",
-        epilog=EXAMPLES,
+        prog=f"boldstream {COHORTS if cohorts else 'tables'}",
+        description="Look at versions of cohorts, and let old ones go."
+        if cohorts
+        else "Look at versions of embedding tables and cohorts, compare them, and say which one counts.",
+        epilog=COHORT_EXAMPLES if cohorts else EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -66,13 +80,24 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, only_cohorts=cohorts)
         return made
 
-    add("list", _list, "list all embedding tables and cohorts at their newest versions")
+    add("list", _list, "list them at their newest versions")
     one = add("show", _show, "tell what a version was made of, who has read it, and the table's other versions")
     one.add_argument("table", metavar="NAME[@V]")
-    _add_diff(add)
+    if not cohorts:
+        _add_diff(add)
+        _add_champion(add)
+    one = add("export", _export, "write a version as plain Parquet or CSV", _EXPORT)
+    one.add_argument("table", metavar="NAME[@V]")
+    one.add_argument("--to", required=True, metavar="FILE.parquet|FILE.csv|FOLDER")
+    one.add_argument("--overwrite", action="store_true", help="replace what is there")
+    _add_expire(add)
+    return parser
+
+
+def _add_champion(add: Callable[..., argparse.ArgumentParser]) -> None:
     one = add("promote", _promote, "let an alias (champion) mean a version")
     one.add_argument("table", metavar="NAME@V")
     one.add_argument("--alias", default="champion", help="(default: %(default)s)")
@@ -80,12 +105,6 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("table", metavar="NAME")
     one.add_argument("--to", metavar="V", help="go back to this version instead")
     one.add_argument("--alias", default="champion", help="(default: %(default)s)")
-    one = add("export", _export, "write a version as plain Parquet or CSV", _EXPORT)
-    one.add_argument("table", metavar="NAME[@V]")
-    one.add_argument("--to", required=True, metavar="FILE.parquet|FILE.csv|FOLDER")
-    one.add_argument("--overwrite", action="store_true", help="replace what is there")
-    _add_expire(add)
-    return parser
 
 
 _EXPORT = """
@@ -136,7 +155,10 @@ def _list(arguments: argparse.Namespace) -> str:
     from boldstream.tables.overview import list_tables
     from boldstream.tables.wording import say_list
 
-    return say_list(list_tables(arguments.warehouse), arguments.warehouse, has_registry())
+    lines = list_tables(arguments.warehouse)
+    if arguments.only_cohorts:
+        lines = [line for line in lines if line.kind == COHORTS]
+    return say_list(lines, arguments.warehouse, has_registry())
 
 
 def _show(arguments: argparse.Namespace) -> str:

@@ -1,14 +1,14 @@
-"""Let old versions of an embedding table go, with the files that only they need."""
+"""Let old versions of a table go, with the files that only they need."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from boldstream.artifacts.embeddings import FAILURES_KIND, QUARANTINE_KIND
+from boldstream.artifacts import cohort, embeddings
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.artifacts.versions import Expiry, StoredFile, expire, plan_expiry
+from boldstream.artifacts.versions import Expiry, StoredFile, expire, plan_expiry, table_names
 from boldstream.errors import ConfigError, EmbeddingsError
 from boldstream.table_registry import RegisteredTable, mark_expired, registered_table
-from boldstream.tables.find import check_embeddings, find_table
+from boldstream.tables.find import find_table
 from boldstream.tables.limits import GRACE_HOURS
 from boldstream.tracking import tracking_address
 
@@ -25,6 +25,9 @@ class Expired:
         Versions that an alias means, with these aliases.
     files : list of StoredFile
         Of all three.
+    left : dict of str to int
+        Of a cohort: versions of embedding tables (``name@version``) that hold scans which the cohort has let go, with
+        their number.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Expired:
     protected: dict[str, list[str]]
     files: list[StoredFile]
     is_dry: bool
+    left: dict[str, int] = field(default_factory=dict)
 
     @property
     def n_bytes(self) -> int:
@@ -50,8 +54,8 @@ def expire_table(
     Raises
     ------
     ArtifactError
-        If there is no such embedding table, it is not whole, or its registry (which knows the champion) is not
-        this one.
+        If there is no such table, it is not whole, or it is an embedding table whose registry (which knows the
+        champion) is not this one.
     ConfigError
         If `keep` or `grace_hours` cannot be meant.
     StorageError
@@ -62,27 +66,40 @@ def expire_table(
     if not grace_hours >= 0:
         raise ConfigError(f"--grace-hours: at least 0, got {grace_hours:g}")
     table, version = find_table(pointer, warehouse)
-    check_embeddings(table)
     if version is not None:
         raise ConfigError(f"expire: name the table without a version, got {pointer!r}")
-    known = _registered(table)
+    is_cohort = table.kind == cohort.KIND
+    known = None if is_cohort else _registered(table)
     protected: dict[str, list[str]] = {}
-    for alias, one in sorted(known.aliases.items()):
+    for alias, one in sorted(known.aliases.items()) if known else ():
         protected.setdefault(one.version, []).append(alias)
     grace = datetime.timedelta(hours=grace_hours)
     plan = plan_expiry(table, keep, protected, grace)
-    beside = [
-        VersionedTable(table.warehouse, kind, table.name, EmbeddingsError) for kind in (QUARANTINE_KIND, FAILURES_KIND)
-    ]
+    kinds = [cohort.QUARANTINE_KIND] if is_cohort else [embeddings.QUARANTINE_KIND, embeddings.FAILURES_KIND]
+    beside = [VersionedTable(table.warehouse, kind, table.name, table.error) for kind in kinds]
     plans = [(table, plan), *((one, plan_expiry(one, 1, plan.kept, grace)) for one in beside if one.exists)]
+    left = _left_in_embeddings(table) if is_cohort else {}
     if dry_run:
-        return Expired(table.name, plan, protected, [file for _, one in plans for file in one.files], True)
+        return Expired(table.name, plan, protected, [file for _, one in plans for file in one.files], True, left)
     manifests = {gone: table.manifest(gone) for gone in plan.versions}
     files = [file for owner, one in plans for file in expire(owner, one)]
     for gone, manifest in manifests.items():
-        if entry := known.find(gone, manifest.digest):
+        if known and (entry := known.find(gone, manifest.digest)):
             mark_expired(known, entry)
-    return Expired(table.name, plan, protected, files, False)
+    return Expired(table.name, plan, protected, files, False, left)
+
+
+def _left_in_embeddings(table: VersionedTable) -> dict[str, int]:
+    """Count, in versions of embedding tables made of a cohort, the scans that its newest version does not have."""
+    there = set(table.column(["scan_key"], table.newest())["scan_key"].to_pylist())
+    left: dict[str, int] = {}
+    for name in table_names(table.warehouse, embeddings.KIND):
+        made = VersionedTable(table.warehouse, embeddings.KIND, name, EmbeddingsError)
+        for version in made.versions:
+            if table.uri in {parent.uri for parent in made.manifest(version).parents}:
+                gone = set(made.column(["scan_key"], version)["scan_key"].to_pylist()) - there
+                left |= {f"{name}@{version}": len(gone)} if gone else {}
+    return left
 
 
 def _registered(table: VersionedTable) -> RegisteredTable:

@@ -1,39 +1,19 @@
 """The picture of a comparison. Figure objects only, no pyplot: nothing global, nothing to close."""
 
-import io
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from boldstream import drawing
 from boldstream.analysis.compare import Comparison
+from boldstream.drawing import INK, MUTED, png
 from boldstream.tables.diff import Diff
 
 # Okabe & Ito's colours, safe for colour-blind readers.
 FIRST, SECOND, ADDED, REMOVED, CHANGED, SAME = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#c3cad1"
-INK, MUTED = "#1f2933", "#66727f"
 N_LABELLED = 5
-DPI = 150
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": "#9aa5b1",
-    "axes.linewidth": 0.7,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-}
+STYLE = drawing.STYLE | drawing.OPEN_AXES
 
 
 @mpl.rc_context(STYLE)
@@ -42,13 +22,13 @@ def draw_diff(diff: Diff) -> bytes:
     if diff.geometry is None:
         figure = Figure(figsize=(10, 1.5), layout="constrained")
         _draw_rows(figure.subplots(), diff)
-        return _png(figure)
+        return png(figure)
     figure = Figure(figsize=(10, 6), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[0.2, 1], width_ratios=[0.7, 1])
     _draw_rows(figure.add_subplot(grid[0, :]), diff)
     _draw_cosines(figure.add_subplot(grid[1, 0]), diff, diff.geometry)
     _draw_map(figure.add_subplot(grid[1, 1]), diff, diff.geometry)
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_rows(ax: Axes, diff: Diff) -> None:
@@ -110,9 +90,3 @@ def _draw_map(ax: Axes, diff: Diff, geometry: Comparison) -> None:
     ax.set_yticks([])
     ax.margins(0.1)
     ax.legend(loc="best")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()

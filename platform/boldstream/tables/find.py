@@ -117,5 +117,5 @@ def check_embeddings(table: VersionedTable) -> None:
     """
     if table.kind == cohort.KIND:
         raise EmbeddingsError(
-            f"{table.name!r} is a cohort; this works on embedding tables (cohorts: list, show, export)"
+            f"{table.name!r} is a cohort; this works on embedding tables (cohorts: list, show, export, expire)"
         )

@@ -212,4 +212,10 @@ def say_expired(done: Expired) -> str:
         lines.append(
             f"{len(done.table.young)} files that nothing refers to stay for now: they are younger than --grace-hours"
         )
+    if done.left:
+        told = ", ".join(f"{label} ({count})" for label, count in done.left.items())
+        lines.append(
+            f"embedding tables still hold scans that the cohort has let go: {told}; embed again, promote, and then "
+            "`boldstream tables expire` them"
+        )
     return "\n".join(lines)

@@ -4,8 +4,6 @@ Shape suffixes: B batch, C = 1 channel, R rois, T timepoints, P patches, N = R *
 D width, H heads.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,8 +11,6 @@ from torch.utils.checkpoint import checkpoint
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.position import PositionEmbedding
-
-Initialisation = Literal["reference", "xavier"]
 
 
 class Attention(nn.Module):

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
-from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, Initialisation, gather_tokens, initialise_xavier
+from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, gather_tokens, initialise_xavier
 from boldstream.encoders.brainjepa.predictor import BrainJEPAPredictor
+from boldstream.encoders.brainjepa.specs import Initialisation
 
 
 class BrainJEPA(nn.Module):

@@ -15,17 +15,14 @@ Two remedies that leave networks and checkpoints as they are:
 Shape suffixes: B windows, K context tokens, M targets, N positions, D width.
 """
 
-from typing import Literal
-
-import pydantic
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from boldstream.config import Config
 from boldstream.encoders.brainjepa.encoder import gather_tokens
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
+from boldstream.encoders.brainjepa.specs import ObjectiveSpec
 
 EPS = 1e-4
 LARGEST = 5.0
@@ -34,29 +31,6 @@ MEMORY = 0.99
 """Momentum of the targets' running statistics, an optimizer step."""
 COVARIANCE = 0.04
 """Weight of VICReg's covariance term relative to its variance term, as published (1 and 25)."""
-
-Regularizer = Literal["none", "vicreg", "contrast"]
-
-
-class ObjectiveSpec(Config):
-    """What is minimised."""
-
-    targets: Literal["layer_norm", "position"] = "position"
-    """layer_norm: the paper's targets; position: also standardised at every token position over windows."""
-
-    regularizer: Regularizer = "none"
-    """Term against collapse: vicreg (tokens vary between scans), contrast (windows of a scan are told from others)."""
-
-    weight: float = pydantic.Field(default=1.0, ge=0)
-    """Weight of the regularizer beside the prediction."""
-
-    temperature: float = pydantic.Field(default=0.2, gt=0)
-    """Temperature of contrast."""
-
-    @property
-    def views(self) -> int:
-        """Windows of a scan that follow each other in a micro-batch."""
-        return 2 if self.regularizer == "contrast" else 1
 
 
 class Objective(nn.Module):

@@ -1,57 +1,13 @@
 """How Brain-JEPA's weights move: AdamW with four groups, and schedules by optimizer step."""
 
 import math
-from typing import Literal
 
-import pydantic
 import torch
 
-from boldstream.config import Config
 from boldstream.encoders.brainjepa.jepa import BrainJEPA
-
-EmaSchedule = Literal["paper", "reference"]
+from boldstream.encoders.brainjepa.specs import EmaSchedule, OptimSpec
 
 REFERENCE_ACCUMULATION = 8
-
-
-class OptimSpec(Config):
-    """Optimizer and schedules (reference: AdamW, linear warm-up and half a cosine, EMA towards 1)."""
-
-    batch_size: int = pydantic.Field(default=16, ge=1)
-    """Windows in one optimizer step, over all workers."""
-
-    micro_batch: int | None = pydantic.Field(default=None, ge=1)
-    """Windows that a worker computes at once; gradients are accumulated over several. Empty: its share of the batch."""
-
-    lr: float = pydantic.Field(default=1e-3, gt=0)
-    """Learning rate after warm-up."""
-
-    start_lr: float = pydantic.Field(default=5e-5, ge=0)
-    """Learning rate before the first step."""
-
-    final_lr: float = pydantic.Field(default=1e-6, ge=0)
-    """Learning rate at the end."""
-
-    warmup_steps: int = pydantic.Field(default=0, ge=0)
-    """Steps of linear warm-up."""
-
-    weight_decay: float = pydantic.Field(default=0.04, ge=0)
-    """Weight decay at the start (biases and norms have none)."""
-
-    final_weight_decay: float = pydantic.Field(default=0.4, ge=0)
-    """Weight decay at the end."""
-
-    ema: float = pydantic.Field(default=0.996, ge=0, le=1)
-    """Momentum of the target encoder at the start."""
-
-    final_ema: float = pydantic.Field(default=1.0, ge=0, le=1)
-    """Momentum of the target encoder at the end."""
-
-    ema_schedule: EmaSchedule = "paper"
-    """paper: linear over all steps; reference: an eighth of the way, as the published run really went."""
-
-    clip_norm: float = pydantic.Field(default=1.0, gt=0)
-    """Largest norm of the gradients."""
 
 
 def schedules(step: int, spec: OptimSpec, total: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ With ``policy: paper`` a scan's mask is thus a function of its own key and the s
 drawn blocks are, but what is kept of them is not: the batch's smallest scan decides where all are cut off.
 """
 
+from boldstream.encoders.brainjepa.masks.layout import KINDS, Masks
 from boldstream.encoders.brainjepa.masks.sampler import sample_masks
-from boldstream.encoders.brainjepa.masks.spec import KINDS, Masks, MaskSpec
 
-__all__ = ["KINDS", "MaskSpec", "Masks", "sample_masks"]
+__all__ = ["KINDS", "Masks", "sample_masks"]

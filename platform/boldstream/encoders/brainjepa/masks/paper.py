@@ -15,15 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from boldstream.encoders.brainjepa.masks.counter import permutations, uniform, words
-from boldstream.encoders.brainjepa.masks.spec import (
-    CROSS_ROI,
-    CROSS_TIME,
-    DOUBLE_CROSS,
-    Masks,
-    MaskSpec,
-    clip,
-    share_of,
-)
+from boldstream.encoders.brainjepa.masks.layout import CROSS_ROI, CROSS_TIME, DOUBLE_CROSS, Masks, clip, share_of
+from boldstream.encoders.brainjepa.specs import MaskSpec
 
 CONTEXT, UNUSED = 3, 4
 

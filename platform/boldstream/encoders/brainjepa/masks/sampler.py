@@ -3,9 +3,10 @@
 import numpy as np
 from torch import Tensor
 
+from boldstream.encoders.brainjepa.masks.layout import Masks
 from boldstream.encoders.brainjepa.masks.paper import sample_paper
 from boldstream.encoders.brainjepa.masks.reference import sample_reference
-from boldstream.encoders.brainjepa.masks.spec import Masks, MaskSpec
+from boldstream.encoders.brainjepa.specs import MaskSpec
 
 SAMPLERS = {"paper": sample_paper, "reference": sample_reference}
 

@@ -1,0 +1,92 @@
+"""How far scans are from those that a model was trained on: each scan by itself, and every region over all scans."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boldstream.analysis.roi_statistics import RoiStatistics
+from boldstream.parcellation.gradients import functional_connectivity
+
+EXPECTED = 0.1
+"""Share of training scans outside the 5th to 95th percentile."""
+
+
+@dataclass(frozen=True)
+class ScanShift:
+    """One scan beside the training scans.
+
+    Attributes
+    ----------
+    level, spread : array, shape (n_rois,), int8
+        -1, 0, 1: a region's temporal mean (standard deviation) is below, within, above the range of nine in ten
+        training scans.
+    similarity : float
+        Correlation of its connectivity with the training scans' mean connectivity, over pairs of regions.
+    """
+
+    level: NDArray[np.int8]
+    spread: NDArray[np.int8]
+    similarity: float
+
+    @property
+    def outside(self) -> float:
+        """Share of regions whose standard deviation is outside, the means left out: models centre windows."""
+        return float((self.spread != 0).mean())
+
+
+@dataclass(frozen=True)
+class RegionShift:
+    """How many scans have a region outside the range of nine in ten training scans.
+
+    Attributes
+    ----------
+    share : array, shape (n_rois,)
+        Of the scans; a tenth is expected.
+    direction : array, shape (n_rois,)
+        Share above less share below.
+    off : array, shape (n_rois,), bool
+        Where `share` is more than chance allows.
+    """
+
+    share: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    off: NDArray[np.bool_]
+
+
+def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> ScanShift:
+    """Put one scan, shape (n_timepoints, n_rois), beside the training scans."""
+    x = np.asarray(timeseries, dtype=np.float64)
+    upper = np.triu_indices(x.shape[1], 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_z = (trained.z_sum / trained.z_count)[upper]
+    own = np.arctanh(np.clip(functional_connectivity(x)[upper], -0.999999, 0.999999))
+    there = np.isfinite(mean_z)
+    varies = there.sum() > 1 and own[there].std() > 0 and mean_z[there].std() > 0
+    similarity = float(np.corrcoef(own[there], mean_z[there])[0, 1]) if varies else 0.0
+    return ScanShift(
+        _side(x.mean(axis=0), trained.scan_mean_quantiles), _side(x.std(axis=0), trained.scan_sd_quantiles), similarity
+    )
+
+
+def _side(values: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.int8]:
+    return (values > quantiles[-1]).astype(np.int8) - (values < quantiles[0]).astype(np.int8)
+
+
+def compare_regions(sides: NDArray[np.int8], false_alarms: float) -> RegionShift:
+    """Tell which regions are outside in more scans than chance allows.
+
+    Scans count as independent, and all regions share the chance of a false alarm (Bonferroni).
+
+    Parameters
+    ----------
+    sides : array, shape (n_scans, n_rois), int8
+    false_alarms : float
+        Chance that at least one region is named in scans like the training scans.
+    """
+    from scipy import stats
+
+    n_scans, n_rois = sides.shape
+    outside = (sides != 0).sum(axis=0)
+    p = stats.binom.sf(outside - 1, n_scans, EXPECTED)
+    return RegionShift(outside / n_scans, sides.mean(axis=0), np.asarray(p < false_alarms / n_rois))

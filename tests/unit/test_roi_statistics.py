@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boldstream.analysis.roi_statistics import QUANTILES, Histogram, Moments, RoiStatistics
+from boldstream.analysis.shift import compare_regions, compare_scan
+from boldstream.parcellation.gradients import MeanConnectivity, functional_connectivity
+
+N_ROIS = 12
+
+
+def scans(n, seed=0, n_rois=N_ROIS):
+    """Scans of one population: shared networks, noise, a level and a spread of each region."""
+    mixing = np.random.default_rng(99).normal(size=(4, n_rois))
+    level, spread = np.linspace(50, 500, n_rois), np.linspace(1, 3, n_rois)
+    found = []
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        x = rng.normal(size=(80, 4)) @ mixing + rng.normal(size=(80, n_rois))
+        found.append(level + spread * rng.lognormal(0, 0.1) * x)
+    return found
+
+
+def statistics(population):
+    parts = [(lambda x: x), (lambda x: x.mean(0, keepdims=True)), (lambda x: x.std(0, keepdims=True))]
+    moments = [Moments(N_ROIS) for _ in parts]
+    for x in population:
+        for one, part in zip(moments, parts, strict=True):
+            one.add(part(x))
+    histograms = [Histogram(one) for one in moments]
+    connectivity = MeanConnectivity(N_ROIS)
+    for x in population:
+        connectivity.add(functional_connectivity(x))
+        for one, part in zip(histograms, parts, strict=True):
+            one.add(part(x))
+    values = moments[0]
+    return RoiStatistics(
+        n_scans=len(population),
+        n_timepoints=values.count,
+        mean=values.mean,
+        sd=values.sd,
+        low=values.low,
+        high=values.high,
+        quantiles=histograms[0].quantiles(),
+        quantile_error=histograms[0].width,
+        scan_mean_quantiles=histograms[1].quantiles(),
+        scan_sd_quantiles=histograms[2].quantiles(),
+        z_sum=connectivity.z_sum,
+        z_count=connectivity.count,
+        t_r=np.array([2.0]),
+        length=np.array([80.0, 80.0, 80.0]),
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1), cuts=st.lists(st.integers(1, 299), max_size=6, unique=True), scale=st.floats(-3, 6)
+)
+def test_moments_and_quantiles__are_numpys_however_values_are_grouped(seed, cuts, scale):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_t(3, size=(300, 3)) * 10**scale + rng.normal(size=3) * 1e4
+    x[:, 2] = 7.0
+    groups = np.split(x, sorted(cuts))
+    rng.shuffle(groups)
+    moments = Moments(3)
+    for group in groups:
+        moments.merge(Moments(3).add(group))
+    assert moments.count == 300
+    np.testing.assert_allclose(moments.mean, x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.sd, x.std(axis=0), rtol=1e-6, atol=1e-9 * abs(x).max())
+    np.testing.assert_array_equal([moments.low, moments.high], [x.min(axis=0), x.max(axis=0)])
+
+    whole = Moments(3).add(x)
+    one, many = Histogram(whole).add(x), Histogram(whole)
+    for group in groups:
+        many.merge(Histogram(whole).add(group).counts)
+    np.testing.assert_array_equal(one.counts, many.counts)
+    assert (one.counts.sum(axis=1) == 300).all()
+    low, high = (np.quantile(x, QUANTILES, axis=0, method=method) for method in ("lower", "higher"))
+    away = np.maximum(np.maximum(low - one.quantiles(), one.quantiles() - high), 0)
+    assert (away <= one.width + 1e-12 * abs(x).max()).all()
+
+
+def test_statistics__survive_their_bytes():
+    found = statistics(scans(5))
+    again = RoiStatistics.from_bytes(found.to_bytes())
+    assert found.to_bytes() == again.to_bytes()
+    assert again.n_scans == 5
+    with pytest.raises(ValueError, match=r"is no \.npz of statistics"):
+        RoiStatistics.from_bytes(b"something else")
+
+
+def test_shift__names_nothing_in_scans_of_the_same_population_and_what_is_planted():
+    trained = statistics(scans(200))
+    same = [compare_scan(x, trained) for x in scans(100, seed=1)]
+    regions = compare_regions(np.stack([one.spread for one in same]), 0.05)
+    assert abs(regions.share.mean() - 0.1) < 0.05
+    assert min(one.similarity for one in same) > 0.5
+    assert max(one.outside for one in same) <= 1
+
+    changed = [x * np.where(np.isin(np.arange(N_ROIS), (3, 7)), 2.0, 1.0) for x in scans(100, seed=1)]
+    found = compare_regions(np.stack([compare_scan(x, trained).spread for x in changed]), 0.05)
+    assert set(np.flatnonzero(found.off)) - set(np.flatnonzero(regions.off)) == {3, 7}
+    assert (found.direction[[3, 7]] > 0.9).all()
+
+    turned = np.random.default_rng(3).permutation(N_ROIS)
+    assert compare_scan(scans(1, seed=2)[0][:, turned], trained).similarity < 0.2
+    assert compare_scan(np.ones((80, N_ROIS)), trained).similarity == 0
+    assert compare_scan(scans(1, seed=2)[0] * 10, trained).outside == 1
+
+
+def test_regions__are_named_by_chance_as_rarely_as_is_said():
+    rng = np.random.default_rng(0)
+    named = [compare_regions((rng.random((60, 200)) < 0.1).astype(np.int8), 0.05).off.any() for _ in range(400)]
+    assert np.mean(named) < 0.09
