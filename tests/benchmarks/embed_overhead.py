@@ -73,9 +73,7 @@ CASES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--quick", action="store_true", help="600 scans, 5 ms, local disk, once"
-    )
+    parser.add_argument("--quick", action="store_true", help="600 scans, 5 ms, local disk, once")
     parser.add_argument("--only", choices=[case.name for case in CASES], help="one encoder")
     parser.add_argument("--on", choices=["disk", "s3"], help="one storage")
     options = parser.parse_args()

@@ -73,7 +73,7 @@ def test_scan_that_kills_its_encoder__fails_alone(config, vectors, job, tmp_path
     made = config(cohort=cohort, actors={"min": 1, "max": 2}, batch_size="auto", compile=False)
     out, err = job("embed", made, "tests/ray/killer_job.py").communicate(timeout=240)
     assert "1 of 9 scans failed and are not in table table@1 (1 x WorkerDied, listed in" in err, err
-    table = open_table(out.split()[1], "")
+    table = open_table("table@1", made.warehouse)
     alive = [i for i in range(9) if i != 4]
     assert table.rows()["scan_key"].tolist() == [f"sub-{i:02d}" for i in alive]
     assert worst(vectors[alive], table.vectors()) < TOLERANCE
@@ -97,11 +97,11 @@ def test_progress__is_told_to_mlflow_and_prometheus(config):
     assert 0 < found["actor_busy_share"] <= 1
     assert found["scans_per_s"] > 0
     deadline = time.monotonic() + 60
-    while "ray_boldstream_embed_scans_total{" not in (text := exported()):
+    while not (scans := re.findall(r'^ray_boldstream_embed_scans_total{.*table="told".*} (.*)$', exported(), re.M)):
         assert time.monotonic() < deadline
         time.sleep(1)
-    scans = [line for line in text.splitlines() if line.startswith("ray_boldstream_embed_scans_total{")]
-    assert [line.split()[-1] for line in scans if 'table="told"' in line] == ["10.0"]
+    assert scans == ["10.0"]
+    text = exported()
     for name in ("actor_busy_share", "encode_seconds_bucket"):
         assert re.search(rf'^ray_boldstream_embed_{name}{{.*table="told"', text, re.MULTILINE)
 
