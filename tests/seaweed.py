@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -95,3 +95,14 @@ class Seaweed:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(20)
+
+
+@contextmanager
+def serve(folder):
+    """Run a server within the block; gives the environment that reaches it."""
+    server = Seaweed(folder)
+    server.start()
+    try:
+        yield server.environment()
+    finally:
+        server.stop()

