@@ -93,9 +93,10 @@ class PatientS3(pafs.S3FileSystem):
         return cls._opened(region=_region() or "us-east-1", endpoint_override=host, scheme=scheme or "https")
 
     @classmethod
-    def _opened(cls, **settings: str) -> Self:
+    def _opened(cls, **settings: str) -> Any:
         keys = tuple(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"))
-        return _open(cls, keys, tuple(settings.items()))
+        kind: Any = cls
+        return _open(kind, keys, tuple(settings.items()))
 
 
 @lru_cache(maxsize=16)
