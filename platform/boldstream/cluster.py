@@ -2,16 +2,18 @@
 
 import logging
 import os
-from typing import TYPE_CHECKING
+
+import pydantic
 
 from boldstream.config import Config
 from boldstream.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
+from boldstream.machine import available_memory
 
 MINIMUM_LOCAL_CPUS = 4
 """With fewer logical CPUs, Ray Data plans with several operators starve and hang (measured with Ray 2.60)."""
+
+STORE_SHARE, SMALLEST_STORE, LARGEST_STORE = 0.1, 0.3e9, 20e9
+"""Blocks of scans pass through the store and none stays, so it need not be large; its pages are never given back."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +24,15 @@ class ClusterConfig(Config):
     address: str | None = None
     """Address of a running Ray cluster; empty: the RAY_ADDRESS of the environment, else a local Ray of our own."""
 
-    object_store_gb: float = 1.0
-    """Size of the local object store, in GB (a running cluster keeps its own)."""
+    object_store_gb: float | None = pydantic.Field(default=None, gt=0)
+    """Size of a local Ray's object store, in GB; none: a tenth of the free memory (a running cluster has its own)."""
+
+    @property
+    def object_store_bytes(self) -> int:
+        """Size of a local object store on this machine: as told, or a tenth of its free memory within bounds."""
+        if self.object_store_gb is not None:
+            return int(self.object_store_gb * 1e9)
+        return int(min(LARGEST_STORE, max(SMALLEST_STORE, STORE_SHARE * available_memory())))
 
 
 def connect(config: ClusterConfig) -> None:
@@ -52,7 +61,7 @@ def connect(config: ClusterConfig) -> None:
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
             ray.init(
                 num_cpus=max(MINIMUM_LOCAL_CPUS, os.cpu_count() or 1),
-                object_store_memory=int(config.object_store_gb * 1e9),
+                object_store_memory=config.object_store_bytes,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
@@ -71,6 +80,13 @@ def _configure_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def count_cpus() -> int:
+    """Return the number of logical CPUs of the connected cluster."""
+    import ray
+
+    return int(ray.cluster_resources().get("CPU", 0))
 
 
 def count_gpus() -> int:

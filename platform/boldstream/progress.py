@@ -2,12 +2,23 @@
 
 import logging
 import time
+from typing import Protocol
 
 from boldstream.tracking import JobRun
 
 INTERVAL_S = 5.0
 
 logger = logging.getLogger(__name__)
+
+
+class Meter(Protocol):
+    """More that a room measures of its own work."""
+
+    def text(self) -> str:
+        """Return it for the progress line, in a few words."""
+
+    def numbers(self) -> dict[str, float]:
+        """Return it as metrics."""
 
 
 class Progress:
@@ -23,58 +34,57 @@ class Progress:
         How many there are.
     unit : str
         What is counted (plural).
+    meter : Meter, optional
+        What else is told.
     """
 
-    def __init__(self, run: JobRun, job: str, total: int, unit: str = "scans") -> None:
-        self.run, self.job, self.total, self.unit = run, job, total, unit
-        self.done = self.failed = 0
+    def __init__(self, run: JobRun, job: str, total: int, unit: str = "scans", meter: Meter | None = None) -> None:
+        self.run, self.job, self.total, self.unit, self.meter = run, job, total, unit, meter
+        self.done = self.quarantined = self.failed = 0
         self._start = self._said = time.monotonic()
 
-    def add(self, done: int, failed: int = 0) -> None:
-        """Count more as done (`failed` of them not usable); speak if the last line is some seconds old."""
+    def add(self, done: int, quarantined: int = 0, failed: int = 0) -> None:
+        """Count more as done, some of them not usable; speak if the last line is some seconds old."""
         self.done += done
+        self.quarantined += quarantined
         self.failed += failed
         now = time.monotonic()
         if now - self._said >= INTERVAL_S and self.done < self.total:
             self._said = now
-            self._say(now)
+            self._say()
 
     @property
     def rate(self) -> float:
         """Mean speed so far, in units a second."""
         return self.done / max(time.monotonic() - self._start, 1e-9)
 
-    def _say(self, now: float) -> None:
+    def _say(self) -> None:
         left = (self.total - self.done) / max(self.rate, 1e-9)
         share = 100 * self.done / max(self.total, 1)
-        logger.info(
-            "%s: %d/%d %s (%.0f%%), %d quarantined, %.1f %s/s, %.0f s left",
-            self.job,
-            self.done,
-            self.total,
-            self.unit,
-            share,
-            self.failed,
-            self.rate,
-            self.unit,
-            left,
-        )
-        self._log()
+        line = f"{self.done}/{self.total} {self.unit} ({share:.0f}%), {self._kinds()}, {self.rate:.1f} {self.unit}/s"
+        logger.info("%s: %s, %.0f s left", self.job, line, left)
+        self._log(left)
 
-    def _log(self) -> None:
-        numbers = {f"progress/{self.unit}": self.done, "progress/quarantined": self.failed}
-        self.run.log_metrics(numbers | {f"progress/{self.unit}_per_s": self.rate}, step=self.done)
+    def _kinds(self) -> str:
+        """Return what became of scans that are not usable, and what the meter has to say."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        told = self.meter.text() if self.meter is not None else ""
+        return f"{self.quarantined} quarantined{failed}{', ' if told else ''}{told}"
+
+    def _log(self, left: float) -> None:
+        numbers = {
+            self.unit: self.done,
+            "quarantined": self.quarantined,
+            "failed": self.failed,
+            f"{self.unit}_per_s": self.rate,
+            "seconds_left": left,
+        }
+        numbers |= self.meter.numbers() if self.meter is not None else {}
+        self.run.log_metrics({f"progress/{name}": value for name, value in numbers.items()}, step=self.done)
 
     def close(self) -> None:
         """Say the final count and log it."""
         seconds = time.monotonic() - self._start
-        logger.info(
-            "%s: %d %s in %.1f s (%.1f/s), %d quarantined",
-            self.job,
-            self.done,
-            self.unit,
-            seconds,
-            self.rate,
-            self.failed,
-        )
-        self._log()
+        line = f"{self.done} {self.unit} in {seconds:.1f} s ({self.rate:.1f}/s), {self._kinds()}"
+        logger.info("%s: %s", self.job, line)
+        self._log(0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from boldstream.errors import ModelError
 from boldstream.refs import ModelRef
 from boldstream.storage import sha256_of_folder
-from boldstream.tracking import JobRun
+from boldstream.tracking import JobRun, settled
 
 MODEL_POINTER = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 TABLE_KIND = "embedding-table"
@@ -67,7 +67,7 @@ def set_alias(ref: ModelRef, alias: str) -> None:
     """Let an alias of the registered model mean this version."""
     import mlflow
 
-    mlflow.MlflowClient().set_registered_model_alias(ref.uri.removeprefix("models:/"), alias, ref.version)
+    settled(mlflow.MlflowClient().set_registered_model_alias, ref.uri.removeprefix("models:/"), alias, ref.version)
 
 
 def resolve_model(pointer: str) -> ModelRef:

@@ -15,12 +15,14 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from boldstream.errors import StorageError
+from boldstream.s3 import PatientS3, iceberg_properties, past_short_reads
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
 CATALOG_VARIABLE = "BOLDSTREAM_CATALOG_URI"
 LOCAL_CATALOG = "catalog.db"
+LOCK_WAIT_S = "60"  # for a SQLite catalog that another writes to: sqlite3's own 5 s are short on a busy disk
 LOCAL = "file://"
 
 
@@ -63,6 +65,12 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), uri.removeprefix(LOCAL)
     scheme, _, rest = uri.partition("://")
     try:
+        if scheme == "s3":
+            bucket = rest.partition("/")[0]
+            if "@" in bucket:
+                where = f"s3://…@{bucket.rpartition('@')[2]}: keys do not belong into a URI, where every log shows them"
+                raise StorageError(f"{where}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+            return PatientS3.of_bucket(bucket), rest
         return pafs.FileSystem.from_uri(f"{scheme}://{quote(rest, safe='/:@')}")
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StorageError(f"{uri}: no filesystem for it ({error}); use a local path, s3:// or gs://") from None
@@ -78,11 +86,15 @@ def read_bytes(uri: str) -> bytes:
     StorageError
         If it is not there or cannot be read.
     """
-    with open_stream(uri) as stream:
-        try:
+
+    def read() -> bytes:
+        with open_stream(uri) as stream:
             return bytes(stream.read())
-        except OSError as error:
-            raise StorageError(f"{uri}: cannot be read: {error}") from None
+
+    try:
+        return past_short_reads(read)
+    except OSError as error:
+        raise StorageError(f"{uri}: cannot be read: {error}") from None
 
 
 def open_stream(uri: str) -> pa.NativeFile:
@@ -217,7 +229,7 @@ class Warehouse:
             If it cannot be reached, or if none is named for a warehouse that is not on a local disk.
         """
         from pyiceberg.catalog import load_catalog
-        from sqlalchemy import URL
+        from sqlalchemy import URL, make_url
         from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
         uri = os.environ.get(CATALOG_VARIABLE)
@@ -230,8 +242,10 @@ class Warehouse:
             root = local_path(self.uri)
             root.mkdir(parents=True, exist_ok=True)
             uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
+        if uri.startswith("sqlite") and "timeout=" not in uri:
+            uri = make_url(uri).update_query_dict({"timeout": LOCK_WAIT_S}).render_as_string()
         kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
-        properties = {"type": kind, "uri": uri, "warehouse": self.uri, **_s3_properties(self.uri)}
+        properties = {"type": kind, "uri": uri, "warehouse": self.uri, **iceberg_properties(self.uri)}
         name = self.uri if kind == "sql" else "boldstream"  # one SQL catalog may serve many warehouses
         try:
             with contextlib.suppress(OperationalError):  # where another process makes its tables at this moment
@@ -239,17 +253,3 @@ class Warehouse:
             return load_catalog(name, **properties)
         except (SQLAlchemyError, OSError) as error:
             raise StorageError(f"catalog of warehouse {self.uri!r} cannot be opened: {error}") from None
-
-
-def _s3_properties(uri: str) -> dict[str, str]:
-    """Hand the environment's S3 endpoint and region to pyiceberg, which does not read them itself."""
-    if not uri.startswith("s3"):
-        return {}
-    found = {
-        "s3.endpoint": os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
-        "s3.region": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-        "s3.access-key-id": os.environ.get("AWS_ACCESS_KEY_ID"),
-        "s3.secret-access-key": os.environ.get("AWS_SECRET_ACCESS_KEY"),
-        "s3.session-token": os.environ.get("AWS_SESSION_TOKEN"),
-    }
-    return {name: value for name, value in found.items() if value}

@@ -10,7 +10,7 @@ from boldstream.artifacts.manifest import Manifest
 from boldstream.errors import EmbeddingsError
 from boldstream.refs import EmbeddingTableRef
 from boldstream.registry import TABLE_KIND, TABLE_PREFIX
-from boldstream.tracking import DIGEST_SHOWN, SQLITE, JobRun, open_experiment, tracking_address
+from boldstream.tracking import DIGEST_SHOWN, SQLITE, JobRun, open_experiment, settled, tracking_address
 
 CHAMPION = "champion"
 HISTORY_KEPT = 200
@@ -128,10 +128,20 @@ def register_table_version(ref: EmbeddingTableRef, manifest: Manifest, run: JobR
         assert found is not None  # the lowest, where two runs have registered it at once
         for one in known.versions:
             if (one.version, one.digest) == (ref.version, ref.digest) and one.number != found.number:
-                client.delete_model_version(known.name, one.number)
+                _delete_twin(client, known.name, one.number)
     if known is not None and CHAMPION not in known.aliases and not known.history(CHAMPION):
         move_alias(known, CHAMPION, found, [found.number])
     return found
+
+
+def _delete_twin(client: Any, name: str, number: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_model_version(name, number)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # the other run was faster
+            raise
 
 
 def move_alias(table: RegisteredTable, alias: str, to: RegisteredVersion, history: list[str]) -> None:
@@ -140,8 +150,8 @@ def move_alias(table: RegisteredTable, alias: str, to: RegisteredVersion, histor
 
     client = mlflow.MlflowClient()
     # The alias first: a history that was not written is mended from the alias by the next one that reads it.
-    client.set_registered_model_alias(table.name, alias, to.number)
-    client.set_registered_model_tag(table.name, f"history.{alias}", ",".join(history[-HISTORY_KEPT:]))
+    settled(client.set_registered_model_alias, table.name, alias, to.number)
+    settled(client.set_registered_model_tag, table.name, f"history.{alias}", ",".join(history[-HISTORY_KEPT:]))
 
 
 def mark_expired(table: RegisteredTable, version: RegisteredVersion) -> None:

@@ -3,10 +3,13 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
@@ -18,6 +21,34 @@ EXPERIMENT = "boldstream"
 SQLITE = "sqlite:///"
 DIGEST_SHOWN = 12
 """Characters of a digest on MLflow's pages, so that names stay readable; the whole one is in the input's tags."""
+TRIES = 10
+RACE = re.compile("IntegrityError|UniqueViolation|UNIQUE constraint|[Dd]uplicate (key|entry)")
+"""What SQLite, PostgreSQL and MySQL say where two runs have added the same row."""
+
+T = TypeVar("T")
+
+
+def settled(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call MLflow, again where another run has written the same at this moment or the store is locked.
+
+    MLflow looks for a row and adds it if it is not there; of two runs that finish at once, one fails (seven in ten
+    times where they meet). Only for calls that may be repeated: the second time it finds the row.
+
+    Raises
+    ------
+    mlflow.exceptions.MlflowException
+        Any other, at once; the same one after `TRIES` tries.
+    """
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(TRIES - 1):
+        try:
+            return call(*args, **kwargs)
+        except MlflowException as error:
+            if error.error_code != "TEMPORARILY_UNAVAILABLE" and not RACE.search(str(error)):
+                raise
+        time.sleep(random.uniform(0, 0.05 * 2**attempt))
+    return call(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -95,7 +126,7 @@ class JobRun:
         name = f"{ref.key} {ref.uri.rpartition('/')[2]}@{ref.version}"
         dataset = MetaDataset(_source_of(ref.pointer), name=name, digest=ref.digest[:DIGEST_SHOWN])
         tags = {"digest": ref.digest, "uri": ref.pointer} | ({"rows": str(rows)} if rows is not None else {})
-        mlflow.log_input(dataset, context=f"{ref.key}-{direction}", tags=tags)
+        settled(mlflow.log_input, dataset, context=f"{ref.key}-{direction}", tags=tags)
 
 
 def _source_of(uri: str) -> Any:
@@ -189,16 +220,20 @@ def track_at(address: str) -> None:
 def open_experiment() -> str:
     """Return the id of the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``boldstream``), made if it is not there."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    found = mlflow.get_experiment_by_name(name)
-    if found is None:
-        # This kind makes the UI open its model-training view instead of the GenAI one.
-        mlflow.MlflowClient().create_experiment(
-            name,
-            artifact_location=_artifacts_beside_sqlite(),
-            tags={"mlflow.experimentKind": "custom_model_development"},
-        )
+    if mlflow.get_experiment_by_name(name) is None:
+        try:
+            # This kind makes the UI open its model-training view instead of the GenAI one.
+            mlflow.MlflowClient().create_experiment(
+                name,
+                artifact_location=_artifacts_beside_sqlite(),
+                tags={"mlflow.experimentKind": "custom_model_development"},
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another job's, of this moment
+                raise
     return str(mlflow.set_experiment(name).experiment_id)
 
 

@@ -12,14 +12,16 @@ from boldstream.storage import Warehouse
 SHARD_SIZE = 250
 
 
-def write_cohort(warehouse: str, name: str, n_scans: int, n_timepoints: int, n_rois: int) -> None:
+def write_cohort(
+    warehouse: str, name: str, n_scans: int, n_timepoints: int, n_rois: int, shard_size: int = SHARD_SIZE
+) -> None:
     """Write a cohort, one subject a scan."""
     schema, place = cohort_schema({}), Warehouse.at(warehouse)
     table, quarantine = cohort_tables(place, name)
     table.begin(schema, {"n_scans": n_scans})
     quarantine.begin(QUARANTINE_SCHEMA, {"n_scans": n_scans})
     rng, shards = np.random.default_rng(0), []
-    for first in range(0, n_scans, SHARD_SIZE):
+    for first in range(0, n_scans, shard_size):
         rows = [
             {
                 "scan_key": f"sub-{i:05d}", "subject": f"{i:05d}", "t_r": 2.0,
@@ -27,7 +29,7 @@ def write_cohort(warehouse: str, name: str, n_scans: int, n_timepoints: int, n_r
                 "timeseries": rng.standard_normal(n_timepoints * n_rois, dtype=np.float32),
                 "bad_rois": [], "source_uri": "random", "source_sha256": "0", "row_digest": str(i),
             }
-            for i in range(first, min(first + SHARD_SIZE, n_scans))
+            for i in range(first, min(first + shard_size, n_scans))
         ]  # fmt: skip
         shards.append(write_shard(table.uri, f"{first:05d}.parquet", pa.Table.from_pylist(rows, schema)))
     table.append(shards)

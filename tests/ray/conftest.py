@@ -113,12 +113,13 @@ def job(cluster, tmp_path):
 
     started = []
 
-    def start(name, config):
+    def start(name, config, script=None):
         path = tmp_path / f"{name}-{len(started)}.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-        env = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": os.pathsep.join(paths)}
         process = subprocess.Popen(
-            [sys.executable, f"jobs/{name}.py", "--config", path],
+            [sys.executable, script or f"jobs/{name}.py", "--config", path],
             cwd=ROOT,
             env=env,
             stdout=subprocess.PIPE,

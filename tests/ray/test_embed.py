@@ -1,3 +1,8 @@
+import re
+import time
+import urllib.request
+
+import mlflow
 import numpy as np
 import pytest
 
@@ -10,6 +15,7 @@ from boldstream.ingest import ingest_cohort
 from boldstream.pretrain import PretrainConfig, pretrain
 from boldstream.registry import download_model
 from boldstream.storage import Warehouse
+from planted_encoders import DEADLY
 from synthetic import ROIS, ingest_config, series, write_participants, write_scan, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
@@ -55,6 +61,49 @@ def test_vectors__do_not_depend_on_batch_size_and_actors(config, vectors, batch_
     rows = table.rows()
     assert rows["scan_key"].tolist() == [f"sub-{i:02d}" for i in range(9)]
     assert set(rows["n_windows"]) == {3}  # windows start at 0, 14 and 28
+
+
+def test_scan_that_kills_its_encoder__fails_alone(config, vectors, job, tmp_path):
+    """Also: an autoscaling pool and batches of a size that is found give the same vectors."""
+    write_study(tmp_path, [f"{i:02d}" for i in range(9)])
+    deadly = series(4)
+    deadly[10, 3] = DEADLY
+    write_scan(tmp_path / "scans", "04", deadly)
+    cohort = ingest_cohort(ingest_config(tmp_path)).pointer
+    made = config(cohort=cohort, actors={"min": 1, "max": 2}, batch_size="auto", compile=False)
+    _, err = job("embed", made, "tests/ray/killer_job.py").communicate(timeout=240)
+    assert "1 of 9 scans failed and are not in table table@1 (1 x WorkerDied, listed in" in err, err
+    table = open_table("table@1", made.warehouse)
+    alive = [i for i in range(9) if i != 4]
+    assert table.rows()["scan_key"].tolist() == [f"sub-{i:02d}" for i in alive]
+    assert worst(vectors[alive], table.vectors()) < TOLERANCE
+
+
+def exported():
+    """Return what Ray exports to Prometheus on this node."""
+    import ray
+
+    (node,) = ray.nodes()
+    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_progress__is_told_to_mlflow_and_prometheus(config):
+    embed_cohort(config(output="told", batch_size=2))
+    (run,) = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'embed told'", output_format="list")
+    found = {name.removeprefix("progress/"): value for name, value in run.data.metrics.items()}
+    assert (found["scans"], found["quarantined"], found["failed"], found["seconds_left"]) == (10, 1, 0, 0)
+    assert (found["batch_size"], found["actors"]) == (2, 1)
+    assert 0 < found["actor_busy_share"] <= 1
+    assert found["scans_per_s"] > 0
+    deadline = time.monotonic() + 60
+    while not (scans := re.findall(r'^ray_boldstream_embed_scans_total{.*table="told".*} (.*)$', exported(), re.M)):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert scans == ["10.0"]
+    text = exported()
+    for name in ("actor_busy_share", "encode_seconds_bucket"):
+        assert re.search(rf'^ray_boldstream_embed_{name}{{.*table="told"', text, re.MULTILINE)
 
 
 def test_table__carries_labels_and_lineage_and_accounts_for_every_scan(config, study):

@@ -1,17 +1,21 @@
 """Exactly once: what two runs do to one table, at every point where one can come between the other's steps."""
 
+import contextlib
+import errno
+import sqlite3
 import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import CommitFailedException
+from sqlalchemy import URL, create_engine, text
 
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.conflicts import until_committed
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.errors import ArtifactError, EmbeddingsError
+from boldstream.errors import ArtifactError, EmbeddingsError, StorageError
 from boldstream.storage import Warehouse, local_path
 
 SCHEMA = pa.schema(
@@ -239,7 +243,7 @@ def test_refresh__of_a_table_whose_file_is_gone_says_so(table):
         committer(table).refresh()
 
 
-def test_until_committed__gives_up_after_many_tries(monkeypatch):
+def test_until_committed__gives_up_after_many_tries(table, monkeypatch):
     monkeypatch.setattr("boldstream.artifacts.conflicts.FIRST_WAIT_S", 0)
     monkeypatch.setattr("boldstream.artifacts.conflicts.LONGEST_WAIT_S", 0)
     tries = []
@@ -252,5 +256,48 @@ def test_until_committed__gives_up_after_many_tries(monkeypatch):
         EmbeddingsError,
         match=r"^embeddings a: other writers were faster in all of 30 commits \(branch main has changed\)",
     ):
-        until_committed(act, "embeddings a", EmbeddingsError)
+        until_committed(act, table)
     assert len(tries) == 30
+
+
+def test_until_committed__waits_for_a_locked_catalog_and_stops_at_a_full_one(table):
+    catalog = local_path(table.warehouse.uri) / "catalog.db"
+    tries = []
+    with contextlib.closing(sqlite3.connect(catalog, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        def act():
+            tries.append(1)
+            if len(tries) == 3:
+                other.execute("ROLLBACK")
+            engine = create_engine(URL.create("sqlite", database=str(catalog), query={"timeout": "0.01"}))
+            try:
+                with engine.begin() as connection:
+                    connection.execute(text("CREATE TABLE more (x)"))
+                    if len(tries) == 4:
+                        connection.execute(text("PRAGMA max_page_count = 1"))
+                        connection.execute(text("INSERT INTO more VALUES (zeroblob(1000000))"))
+            finally:
+                engine.dispose()
+            return len(tries)
+
+        assert until_committed(act, table) == 3
+        with contextlib.closing(sqlite3.connect(catalog)) as database:
+            database.execute("DROP TABLE more")
+        with pytest.raises(
+            StorageError,
+            match=r"^catalog of file:.*: cannot be written: .*database or disk is full; what is committed is kept, so",
+        ):
+            until_committed(act, table)
+    assert len(tries) == 4
+
+
+def test_until_committed__says_where_no_file_can_be_written(table):
+    def act():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(
+        StorageError,
+        match=r"^file:.*/embeddings/\w+: cannot be read or written: .*No space left on device; what is com",
+    ):
+        until_committed(act, table)

@@ -166,8 +166,9 @@ def test_older_cohort__is_refused_and_a_run_on_it_stops(cohort, tmp_path):
 
 def task(**values):
     strategy = Strategy.model_validate({"id": "s", "window": {"length": 8, "stride": 8}})
-    names = ("stamp", "table_uri", "quarantine_uri", "failures_uri", "run_id", "model_files")
+    names = ("stamp", "table_uri", "quarantine_uri", "failures_uri", "run_id", "model_files", "watch", "threads")
     known = {"strategy": strategy, "parts": 1, "batch_size": 1, "actors": 1, "device": "cpu", "precision": "float32"}
+    known |= {"gpus": 1.0, "compile": False}
     return EmbedTask(**known | dict.fromkeys(names) | {"carried": CARRIED, "schema": SCHEMA} | values)
 
 

@@ -90,7 +90,7 @@ class Committer:
             to.add_rows(self.table.iceberg.refresh().scan(row_filter=some).to_arrow())
 
     def _until_committed(self, act: Callable[[], int]) -> int:
-        return until_committed(act, f"{self.table.kind} {self.table.name}", self.table.error)
+        return until_committed(act, self.table)
 
     def _look(self) -> pa.Table:
         rows = self.refresh()

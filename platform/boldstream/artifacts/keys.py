@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from boldstream.errors import ArtifactError, first_line
+from boldstream.s3 import past_short_reads
 from boldstream.storage import filesystem
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[A
     names = [field.name for field in columns]
     try:
         dataset = pads.dataset(paths, schema=pa.schema(columns), format="parquet", filesystem=fs)
-        found = dataset.to_table(columns=[*names, PATH])
+        found = past_short_reads(lambda: dataset.to_table(columns=[*names, PATH]))
     except (OSError, pa.ArrowInvalid) as problem:
         raise error(
             f"a data file cannot be read ({first_line(problem)}); restore it, or make the table again"

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -82,6 +82,8 @@ class Receipts:
         Told of every receipt.
     fail_fast : bool
         Stop at the first receipt with an ``error``: the text of what failed in it first.
+    observe : callable, optional
+        Called with every receipt, before `progress` is told.
 
     Attributes
     ----------
@@ -89,8 +91,15 @@ class Receipts:
         Quarantine reasons so far.
     """
 
-    def __init__(self, sinks: Mapping[str, Committer], progress: Progress, *, fail_fast: bool = False) -> None:
-        self.sinks, self.progress, self.fail_fast = sinks, progress, fail_fast
+    def __init__(
+        self,
+        sinks: Mapping[str, Committer],
+        progress: Progress,
+        *,
+        fail_fast: bool = False,
+        observe: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        self.sinks, self.progress, self.fail_fast, self.observe = sinks, progress, fail_fast, observe
         self.reasons: Counter[str] = Counter()
 
     def take(self, receipts: Iterable[dict[str, Any]]) -> None:
@@ -114,8 +123,10 @@ class Receipts:
                     raise StorageError(receipt["stopped"])
                 waiting.append(receipt)
                 self.reasons.update(json.loads(receipt["reasons"]))
-                done = receipt["rows"] + receipt["quarantined"] + receipt.get("failed", 0)
-                self.progress.add(done, receipt["quarantined"])
+                failed = receipt.get("failed", 0)
+                if self.observe is not None:
+                    self.observe(receipt)
+                self.progress.add(receipt["rows"] + receipt["quarantined"] + failed, receipt["quarantined"], failed)
                 if self.fail_fast and receipt.get("error"):
                     raise self.sinks["shard"].table.error(
                         f"{receipt['error']} (fail_fast: the first failure ends the run)"

@@ -49,8 +49,6 @@ class VersionedTable(TableReader):
         from sqlalchemy.exc import IntegrityError
 
         catalog = self.warehouse.catalog
-        with contextlib.suppress(IntegrityError):
-            catalog.create_namespace_if_not_exists(self.kind)
         # merged manifests keep planning fast where many commits have been made
         known = {
             **properties,
@@ -58,8 +56,14 @@ class VersionedTable(TableReader):
             "commit.manifest-merge.enabled": "true",
             **NO_RETRIES,
         }
-        with contextlib.suppress(TableAlreadyExistsError):
-            catalog.create_table(self._identifier, schema, location=self.uri, properties=known)
+
+        def act() -> None:
+            with contextlib.suppress(IntegrityError):
+                catalog.create_namespace_if_not_exists(self.kind)
+            with contextlib.suppress(TableAlreadyExistsError):
+                catalog.create_table(self._identifier, schema, location=self.uri, properties=known)
+
+        until_committed(act, self)
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
@@ -83,7 +87,7 @@ class VersionedTable(TableReader):
             with self.iceberg.transaction() as transaction:
                 transaction.set_properties(properties)
 
-        until_committed(act, f"{self.kind} {self.name}", self.error)
+        until_committed(act, self)
 
     def append(self, shards: Sequence[str]) -> None:
         """Commit finished Parquet files to the table in one transaction (readers of versions see none of them).
@@ -91,8 +95,7 @@ class VersionedTable(TableReader):
         Nothing looks at the keys in them: runs that others may be beside use `Committer`.
         """
         if shards:
-            where = f"{self.kind} {self.name}"
-            until_committed(lambda: self.iceberg.refresh().add_files(list(shards)), where, self.error)
+            until_committed(lambda: self.iceberg.refresh().add_files(list(shards)), self)
 
     def publish(
         self,
@@ -138,7 +141,7 @@ class VersionedTable(TableReader):
             self._tag(manifest, chosen)
             return manifest
 
-        return until_committed(act, f"{self.kind} {self.name}", self.error)
+        return until_committed(act, self)
 
     def _tag(self, manifest: Manifest, snapshot_id: int) -> None:
         """Write a manifest and make it the one of a new tag."""

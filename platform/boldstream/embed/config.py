@@ -1,6 +1,6 @@
 """What the embed room is told, and the recipe that it follows."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import pydantic
 
@@ -41,6 +41,39 @@ class Strategy(Config):
         return steps + ([f"residualize: {', '.join(self.residualize)}"] if self.residualize else [])
 
 
+class ActorPool(Config):
+    """The encoders of a run, each an actor of its own; a plain number n means {min: n, max: n}."""
+
+    min: int = pydantic.Field(default=1, ge=1)
+    """Encoders that are kept; fewer where the cluster has no room for them, because reading needs a CPU too."""
+
+    max: int | None = pydantic.Field(default=None, ge=1)
+    """Encoders that are added while scans wait; none: as many as the GPUs hold, on CPUs as many as min."""
+
+    gpus: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """GPUs of one encoder, where the cluster has GPUs (0.5: two share one)."""
+
+    cpus: int | None = pydantic.Field(default=None, ge=1)
+    """CPUs of one encoder, and its threads where there are no GPUs; none: one CPU, and a share of the cores."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return {"min": value, "max": value} if type(value) is int else value
+
+    @pydantic.model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"max {self.max} is less than min {self.min}")
+        return self
+
+    def largest(self, n_gpus: int) -> int:
+        """Return the most encoders at a time on a cluster with so many GPUs."""
+        if self.max is not None:
+            return self.max
+        return max(self.min, int(n_gpus / self.gpus))
+
+
 class EmbedConfig(Config):
     """Embed every scan of a cohort with a registered model version."""
 
@@ -65,11 +98,14 @@ class EmbedConfig(Config):
     warehouse: str = "warehouse"
     """Where cohorts and tables live (path or URI)."""
 
-    batch_size: int = pydantic.Field(default=16, ge=1)
-    """Windows in one forward pass."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Windows in one forward pass; auto: found while the work goes on. Halved where memory runs out."""
 
-    actors: int = pydantic.Field(default=1, ge=1)
-    """Encoders side by side (one a GPU where there are GPUs)."""
+    actors: ActorPool = ActorPool()
+    """Encoders side by side: {min, max, gpus, cpus}, or a number."""
+
+    compile: bool = False
+    """Compile the encoder with torch.compile (a minute at the start of every actor)."""
 
     max_attempts: int = pydantic.Field(default=3, ge=1)
     """Runs in which a scan that fails (out of memory, an unexpected error) is tried before it is left."""
@@ -81,5 +117,13 @@ class EmbedConfig(Config):
     """Where to run."""
 
     non_identity: ClassVar[frozenset[str]] = frozenset(
-        {"warehouse", "batch_size", "actors", "max_attempts", "fail_fast", "cluster"}
+        {"warehouse", "batch_size", "actors", "compile", "max_attempts", "fail_fast", "cluster"}
     )
+
+    @pydantic.field_validator("batch_size", mode="before")
+    @classmethod
+    def _windows(cls, value: Any) -> Any:
+        """Refuse in one line; of a union, pydantic would tell what is wrong for each member."""
+        if value != "auto" and (type(value) is not int or value < 1):
+            raise ValueError("is a number of windows, at least 1, or auto")
+        return value

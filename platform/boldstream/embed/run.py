@@ -12,13 +12,13 @@ from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.artifacts.receipts import Receipts
 from boldstream.cluster import connect, count_gpus
 from boldstream.embed.config import EmbedConfig, Strategy
-from boldstream.embed.embedder import BrainEncoder
+from boldstream.embed.meter import ActorMeter
 from boldstream.embed.outputs import Outputs
 from boldstream.embed.plan import EmbedPlan, plan_rows
 from boldstream.embed.publish import describe_incomplete, publish_table
-from boldstream.embed.read import read_scans
+from boldstream.embed.stream import stream_receipts
 from boldstream.embed.task import EmbedTask
-from boldstream.embed.write import write_rows
+from boldstream.embed.watch import RemoteWatch
 from boldstream.encoders.interface import Precision, read_description
 from boldstream.errors import ConfigError, IncompleteError
 from boldstream.parcellation.atlas import Atlas, check_same
@@ -28,7 +28,7 @@ from boldstream.registry import download_model, resolve_model
 from boldstream.tracking import JobRun, job_run
 
 if TYPE_CHECKING:
-    import ray.data
+    import ray
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     Every scan (every part of it, with ``parts``) ends in exactly one of three tables: the embedding table
     (``embeddings/<output>``), its quarantine (``embeddings_quarantine/<output>``) with the reason, or its failures
     (``embeddings_failures/<output>``) with the error. Vectors do not depend on ``batch_size`` and ``actors`` beyond
-    float32 rounding (1e-5 relative). The same command again goes on where a killed run stopped, and tries again what
+    rounding (float32: 1e-5 relative). The same command again goes on where a killed run stopped, and tries again what
     failed; with a newer version of the cohort it embeds scans that are new or changed and removes those that are gone.
     Several runs of the same table at once are safe.
 
@@ -77,9 +77,12 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
             strategy=strategy,
             parts=config.parts,
             batch_size=config.batch_size,
-            actors=config.actors,
+            actors=config.actors.largest(count_gpus() if device == "cuda" else 0),
+            gpus=config.actors.gpus,
+            threads=config.actors.cpus,
             device=device,
             precision=precision,
+            compile=config.compile,
             stamp=_stamp(strategy, model, cohort),
             carried=carried,
             schema=embedding_schema(carried),
@@ -88,8 +91,9 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
             failures_uri=outputs.failures.index.table.uri,
             run_id=run.run_id,
             model_files=_put_files(folder) if plan.units else None,
+            watch=RemoteWatch.start() if plan.units else None,
         )
-        _embed(plan, task, outputs, run, fail_fast=config.fail_fast)
+        _embed(plan, task, config, outputs, run)
         ref = publish_table(config, identity, model, outputs, plan.expected, run)
     if problem := describe_incomplete(ref, outputs, plan.expected, config.max_attempts):
         raise IncompleteError(ref, problem)
@@ -160,50 +164,24 @@ def _stamp(strategy: Strategy, model: ModelRef, cohort: Cohort) -> dict[str, str
     }
 
 
-def _embed(plan: EmbedPlan, task: EmbedTask, outputs: Outputs, run: JobRun, *, fail_fast: bool) -> None:
+def _embed(plan: EmbedPlan, task: EmbedTask, config: EmbedConfig, outputs: Outputs, run: JobRun) -> None:
     """Stream the scans of the plan through the actors, and commit the shards as they come."""
     logger.info(
-        "embed: %d of %d vectors to make from cohort %s with %s on %d %s actor(s)",
+        "embed: %d of %d vectors to make from cohort %s with %s on %d %s actor(s)%s",
         plan.n_rows,
         plan.expected.num_rows,
         outputs.cohort.label,
         task.stamp["model_version"],
         task.actors,
         task.device,
+        " at most" if config.actors.min < task.actors else "",
     )
     if plan.n_left:
         logger.warning("embed: %d scans failed too often before and are not tried again", plan.n_left)
     if not plan.units:
         return
-    import ray.data
-
-    units = [{"unit": unit} for unit in plan.units]
-    receipts = (
-        ray.data.from_items(units, override_num_blocks=len(units))
-        # half a CPU: with the actors' own number Ray would fuse the reading into them, many files to one task
-        .map_batches(read_scans, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=1, num_cpus=0.5)
-        .map_batches(
-            BrainEncoder,
-            fn_constructor_args=(task,),
-            batch_format="pyarrow",
-            batch_size=task.batch_size,
-            compute=_actor_pool(task, len(units)),
-            num_gpus=1 if task.device == "cuda" else 0,
-        )
-        .map_batches(write_rows, fn_kwargs={"task": task}, batch_format="pyarrow", batch_size=None)
-    )
+    meter = ActorMeter(config.output)
+    progress = Progress(run, "embed", plan.n_rows, "scans" if task.parts == 1 else "parts", meter)
     sinks = {"shard": outputs.vectors, "quarantine": outputs.refusals, "failures": outputs.failures}
-    progress = Progress(run, "embed", plan.n_rows, "vectors")
-    Receipts(sinks, progress, fail_fast=fail_fast).take(receipts.iter_rows())
-
-
-def _actor_pool(task: EmbedTask, n_files: int) -> "ray.data.ActorPoolStrategy":
-    """Return a pool of as many actors as were asked for, begun with what the cluster has room for now.
-
-    A pool of fixed size would wait for ever where it leaves no CPU for reading and writing.
-    """
-    import ray.data
-
-    size = min(task.actors, n_files)
-    room = count_gpus() if task.device == "cuda" else int(ray.cluster_resources().get("CPU", 1)) - 1
-    return ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=max(1, min(size, room)))
+    receipts = stream_receipts(plan.units, task, config.actors, outputs.cohort.files)
+    Receipts(sinks, progress, fail_fast=config.fail_fast, observe=meter.observe).take(receipts)

@@ -1,7 +1,7 @@
 """What every worker of an embed run is told, and the tables that travel between them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -19,9 +19,18 @@ class EmbedTask:
     Attributes
     ----------
     strategy : Strategy
-    parts, batch_size, actors : int
+    parts : int
+    batch_size : int or "auto"
+        Windows in one forward pass.
+    actors : int
+        Most encoders at a time.
+    gpus : float
+        GPUs of one encoder.
+    threads : int or None
+        Of one encoder on a CPU; None: its share of the machine's cores.
     device : str
     precision : {"float32", "bfloat16"}
+    compile : bool
     stamp : dict
         Columns that are the same in every row: strategy, model version, cohort version and digests.
     carried : pyarrow.Schema
@@ -34,14 +43,19 @@ class EmbedTask:
         MLflow run, for the rows of failures.
     model_files : ray.ObjectRef
         The model folder as a mapping of file names to bytes, put into the object store once a run.
+    watch : RemoteWatch
+        Told which scans encoders are at work on.
     """
 
     strategy: Strategy
     parts: int
-    batch_size: int
+    batch_size: int | Literal["auto"]
     actors: int
+    gpus: float
+    threads: int | None
     device: str
     precision: Precision
+    compile: bool
     stamp: dict[str, str]
     carried: pa.Schema
     schema: pa.Schema
@@ -50,6 +64,7 @@ class EmbedTask:
     failures_uri: str
     run_id: str
     model_files: Any
+    watch: Any
 
     @property
     def read_columns(self) -> list[str]:

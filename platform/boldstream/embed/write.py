@@ -13,8 +13,8 @@ from boldstream.embed.task import EmbedTask
 from boldstream.errors import StorageError
 
 
-def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
-    """Write a block's vectors, refusals and failures as Parquet shards; return the receipt for the driver."""
+def write_rows(batch: pa.Table, task: EmbedTask) -> dict[str, Any]:
+    """Write a batch's vectors, refusals and failures as Parquet shards; return the receipt for the driver."""
     refused = batch.filter(batch["reason"].is_valid())
     failed = batch.filter(batch["error_class"].is_valid())
     good = batch.filter(batch["vector_sha256"].is_valid()).select(task.schema.names).cast(task.schema)
@@ -36,7 +36,7 @@ def write_rows(batch: pa.Table, *, task: EmbedTask) -> dict[str, list[Any]]:
         receipt["failures"] = _write(task.failures_uri, _failures(failed, task))
     except StorageError as error:
         receipt["stopped"] = str(error)
-    return {name: [value] for name, value in receipt.items()}
+    return receipt
 
 
 def _write(table_uri: str, rows: pa.Table) -> str:

@@ -70,7 +70,9 @@ class WindowEncoder(Protocol):
         """
 
 
-def load_encoder(folder: str | Path, *, device: str = "cpu", precision: Precision = "float32") -> WindowEncoder:
+def load_encoder(
+    folder: str | Path, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False
+) -> WindowEncoder:
     """Load a model folder of any known family, strictly.
 
     Parameters
@@ -81,6 +83,8 @@ def load_encoder(folder: str | Path, *, device: str = "cpu", precision: Precisio
         torch device that the weights go to.
     precision : {"float32", "bfloat16"}
         ``bfloat16`` runs the matrix products under autocast; weights and results stay float32.
+    compiled : bool
+        Compile the network with `torch.compile`, for batches of every size.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def load_encoder(folder: str | Path, *, device: str = "cpu", precision: Precisio
         case "brainjepa":
             from boldstream.encoders.brainjepa.folder import load_model
 
-            return load_model(folder, device=device, precision=precision)
+            return load_model(folder, device=device, precision=precision, compiled=compiled)
         case family:
             raise ModelError(
                 f"{folder / DESCRIPTION}: unknown encoder family {family!r}; "

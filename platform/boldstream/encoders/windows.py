@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pydantic
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from boldstream.config import Config
@@ -38,7 +39,7 @@ class Windows:
     Attributes
     ----------
     values : array, shape (W, length, R), float32
-        The windows.
+        The windows: a read-only view of the one series, so that a long scan's overlapping windows take no memory.
     starts : array, shape (W,), int64
         First timepoint of each window, after resampling.
     padded : bool
@@ -88,8 +89,8 @@ def cut_windows(timeseries: NDArray[np.floating], t_r: float | None, spec: Windo
             raise ScanError("shorter_than_window", _too_short(len(timeseries), n_timepoints, spec))
         values = np.pad(values, ((0, spec.length - n_timepoints), (0, 0)), mode="reflect")
     starts = np.arange(0, len(values) - spec.length + 1, spec.stride, dtype=np.int64)
-    stacked = np.stack([values[start : start + spec.length] for start in starts])
-    return Windows(values=stacked, starts=starts, padded=short, n_timepoints=n_timepoints)
+    view = sliding_window_view(values, spec.length, axis=0)[:: spec.stride].transpose(0, 2, 1)
+    return Windows(values=view, starts=starts, padded=short, n_timepoints=n_timepoints)
 
 
 def to_model_input(windows: NDArray[np.floating]) -> "torch.Tensor":

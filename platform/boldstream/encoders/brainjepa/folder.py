@@ -23,6 +23,7 @@ from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.encoder import BrainJEPAEncoder, token_grid
 from boldstream.encoders.brainjepa.position import check_gradient
 from boldstream.encoders.brainjepa.scaling import RoiRobustScaler, Scaler, WindowZscore
+from boldstream.encoders.device import Upload
 from boldstream.encoders.interface import DESCRIPTION, Precision, read_description
 from boldstream.encoders.windows import to_model_input
 from boldstream.errors import ConfigError, GradientError, ModelError
@@ -46,6 +47,8 @@ class BrainJEPAWindowEncoder:
     roi_names : tuple of str
     device : str
     precision : {"float32", "bfloat16"}
+    compiled : bool
+        Compile the network with `torch.compile`, for batches of every size.
     provenance : mapping
         What the trainer wrote down.
     """
@@ -59,10 +62,13 @@ class BrainJEPAWindowEncoder:
         roi_names: tuple[str, ...],
         device: str = "cpu",
         precision: Precision = "float32",
+        compiled: bool = False,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.eval().requires_grad_(False).to(self.device)
+        self.network = torch.compile(self.model, dynamic=True) if compiled else self.model
+        self.upload = Upload(self.device)
         self.config = model.config
         self.scaler = scaler
         self.atlas = atlas
@@ -91,10 +97,10 @@ class BrainJEPAWindowEncoder:
                 f"windows have shape {windows.shape}, the encoder takes (W, {wanted[0]}, {wanted[1]}): "
                 "windows, timepoints, regions"
             )
-        x_BCRT = to_model_input(self.scaler.transform(windows)).to(self.device)
+        x_BCRT = self.upload(to_model_input(self.scaler.transform(windows)))
         half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         with torch.inference_mode(), half:
-            tokens_BND = self.model(x_BCRT)
+            tokens_BND = self.network(x_BCRT)
         return token_grid(tokens_BND.float(), self.config)
 
 
@@ -160,7 +166,9 @@ def save_model(
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
-def load_model(folder: str | Path, *, device: str = "cpu", precision: Precision = "float32") -> BrainJEPAWindowEncoder:
+def load_model(
+    folder: str | Path, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False
+) -> BrainJEPAWindowEncoder:
     """Load the target encoder of a model folder, strictly.
 
     Raises
@@ -191,6 +199,7 @@ def load_model(folder: str | Path, *, device: str = "cpu", precision: Precision 
         roi_names=names,
         device=device,
         precision=precision,
+        compiled=compiled,
         provenance=description["provenance"],
     )
 
