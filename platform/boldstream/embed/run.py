@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,31 +74,48 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         carried = _carried(cohort)
         outputs = Outputs.open(config.warehouse, config.output, cohort, embedding_schema(carried), identity)
         plan = plan_rows(cohort, outputs, config.parts, config.max_attempts)
-        task = EmbedTask(
-            strategy=strategy,
-            parts=config.parts,
-            batch_size=config.batch_size,
-            actors=config.actors.largest(count_gpus() if device == "cuda" else 0),
-            gpus=config.actors.gpus,
-            threads=config.actors.cpus,
-            device=device,
-            precision=precision,
-            compile=config.compile,
-            stamp=_stamp(strategy, model, cohort),
-            carried=carried,
-            schema=embedding_schema(carried),
-            table_uri=outputs.vectors.index.table.uri,
-            quarantine_uri=outputs.refusals.index.table.uri,
-            failures_uri=outputs.failures.index.table.uri,
-            run_id=run.run_id,
-            model_files=_put_files(folder) if plan.units else None,
-            watch=RemoteWatch.start() if plan.units else None,
-        )
+        stamp = _stamp(strategy, model, cohort)
+        task = _task(config, strategy, (device, precision), stamp, carried, outputs, run)
+        if plan.units:
+            task = replace(task, model_files=_put_files(folder), watch=RemoteWatch.start())
         _embed(plan, task, config, outputs, run)
         ref = publish_table(config, identity, model, outputs, plan.expected, run)
     if problem := describe_incomplete(ref, outputs, plan.expected, config.max_attempts):
         raise IncompleteError(ref, problem)
     return ref
+
+
+def _task(
+    config: EmbedConfig,
+    strategy: Strategy,
+    arithmetic: tuple[str, Precision],
+    stamp: dict[str, str],
+    carried: pa.Schema,
+    outputs: Outputs,
+    run: JobRun,
+) -> EmbedTask:
+    """Return what the workers are told, but for the model and the watch over them."""
+    device, precision = arithmetic
+    return EmbedTask(
+        strategy=strategy,
+        parts=config.parts,
+        batch_size=config.batch_size,
+        actors=config.actors.largest(count_gpus() if device == "cuda" else 0),
+        gpus=config.actors.gpus,
+        threads=config.actors.cpus,
+        device=device,
+        precision=precision,
+        compile=config.compile,
+        stamp=stamp,
+        carried=carried,
+        schema=embedding_schema(carried),
+        table_uri=outputs.vectors.index.table.uri,
+        quarantine_uri=outputs.refusals.index.table.uri,
+        failures_uri=outputs.failures.index.table.uri,
+        run_id=run.run_id,
+        model_files=None,
+        watch=None,
+    )
 
 
 def _identity(cohort: Cohort, model: ModelRef, strategy: Strategy, parts: int, precision: Precision) -> dict[str, Any]:
