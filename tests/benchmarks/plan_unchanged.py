@@ -82,7 +82,7 @@ def make(warehouse: str, n_scans: int) -> None:
             scans.append({
                 "scan_key": f"sub-{i:06d}_ses-1_task-rest", "subject": f"{i:06d}", "n_timepoints": N_TIMEPOINTS,
                 "n_rois": N_ROIS, "timeseries": series, "bad_rois": [], "source_uri": f"file:///data/{i}",
-                "source_sha256": f"{i:064x}", "row_digest": f"{i:064x}",
+                "source_sha256": f"{i:064x}", "source_stamp": "0", "row_digest": f"{i:064x}",
             })  # fmt: skip
         written["cohort"].append(write_shard(cohort.uri, f"{first}.parquet", pa.Table.from_pylist(scans, schema)))
         rows = [

@@ -27,7 +27,7 @@ def write_cohort(
                 "scan_key": f"sub-{i:05d}", "subject": f"{i:05d}", "t_r": 2.0,
                 "n_timepoints": n_timepoints, "n_rois": n_rois,
                 "timeseries": rng.standard_normal(n_timepoints * n_rois, dtype=np.float32),
-                "bad_rois": [], "source_uri": "random", "source_sha256": "0", "row_digest": str(i),
+                "bad_rois": [], "source_uri": "random", "source_sha256": "0", "source_stamp": "0", "row_digest": str(i),
             }
             for i in range(first, min(first + shard_size, n_scans))
         ]  # fmt: skip

@@ -37,7 +37,7 @@ def cohort_of(root, digests):
     rng = np.random.default_rng(0)
     rows = [
         {"scan_key": key, "subject": key, "n_timepoints": N_TIMEPOINTS, "n_rois": N_ROIS, "bad_rois": [],
-         "source_uri": "file:///x", "source_sha256": "0", "row_digest": digest,
+         "source_uri": "file:///x", "source_sha256": "0", "source_stamp": "0", "row_digest": digest,
          "timeseries": rng.normal(size=N_TIMEPOINTS * N_ROIS).astype(np.float32)}
         for key, digest in digests.items()
     ]  # fmt: skip
