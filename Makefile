@@ -33,8 +33,11 @@ demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 mi
 test: $(VENV)/.installed-dev  ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadgroup
 
-faults: $(VENV)/.installed-dev  ## Kill workers and drivers at random steps, five times (half an hour)
-	for round in 1 2 3 4 5; do $(BIN)/python -m pytest tests/ray -k "killed or driver or interrupted" || exit 1; done
+SEEDS ?= 20
+faults: $(VENV)/.installed-dev  ## Kill, stop, fill and slow down whatever a run stands on, SEEDS times each (3 hours)
+	PYTHONPATH=tests $(BIN)/python tests/faults/survive.py --seeds $(SEEDS)
+	for round in 1 2 3 4 5; do \
+		$(BIN)/python -m pytest tests/ray -k "not embed and (killed or driver or interrupted)" || exit 1; done
 
 check: $(VENV)/.installed-dev  ## Check style, types and layers
 	$(BIN)/ruff check .
