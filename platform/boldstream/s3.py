@@ -26,7 +26,7 @@ class PatientRetries(pafs.AwsDefaultS3RetryStrategy):
 
     AWS's other strategy, pyarrow's default, allows a filesystem about a hundred retries and none after them, because
     pyarrow never tells it of the ones that helped: with one request in ten failing, it lost 27 of 300 files, this one
-    none (tests/faults/README.md).
+    none (docs/faults.md).
     """
 
     def __init__(self, max_attempts: int = ATTEMPTS) -> None:

@@ -1,17 +1,20 @@
 """Let every fault loose on a run of `embed`, many times at random moments, and write what came of it to docs/faults.md.
 
-`make faults SEEDS=20`; every row is printed as it is measured, and kept in `--state`, from where it goes on.
+`make faults SEEDS=20`; every run is printed as it ends and kept in `--state`, from where the next call goes on.
 """
 
 import argparse
 import datetime
 import json
 import logging
+import signal
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 
+from boldstream.artifacts.manifest import git_sha
 from faults.injections import DISK, DISK_TOLD, FAULTS, Survival, can_mount, suffer
 from faults.lab import N_SCANS, ROOT, Lab
 
@@ -23,33 +26,46 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="runs of each fault")
     parser.add_argument("--only", nargs="*", default=[*FAULTS, DISK], help="faults")
-    parser.add_argument("--state", type=Path, default=ROOT / "build" / "faults.jsonl", help="rows so far")
+    parser.add_argument("--state", type=Path, help="runs so far (build/faults-<commit>.jsonl)")
+    parser.add_argument("--minutes", type=float, default=600, help="begin no run after so long; call again to go on")
     parser.add_argument("--dry", action="store_true", help="leave docs/faults.md as it is")
     told = parser.parse_args()
+    state = told.state or ROOT / "build" / f"faults-{git_sha()}.jsonl"
     logging.getLogger("ray").setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))  # so that servers and nodes are ended too
     if DISK in told.only and not can_mount():
         print(f"{DISK}: left out, this needs the right to mount a disk")
         told.only.remove(DISK)
-    rows = read_rows(told.state)
+    rows = read_rows(state)
     done = {(row.fault, row.seed) for row in rows}
     todo = [(name, seed) for seed in range(told.seeds) for name in told.only if (name, seed) not in done]
     if todo:
-        told.state.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="boldstream-faults-") as folder, Lab(folder) as lab:
-            print(f"uninterrupted: {N_SCANS} scans in {lab.seconds:.1f} s, digest {lab.digest[:12]}", flush=True)
-            for name, seed in todo:
-                row = suffer(lab, name, seed)
+        state.parent.mkdir(parents=True, exist_ok=True)
+        with state.open("a") as file:
+            for row in measure(todo, time.monotonic() + 60 * told.minutes):
                 rows.append(row)
-                with told.state.open("a") as file:
-                    file.write(json.dumps(asdict(row)) + "\n")
-                print(line_of(row), flush=True)
-                if row.problems:
-                    print((lab.folder / "logs" / f"{lab.number:03d}-{name}-{seed}.txt").read_text()[-3000:])
+                print(json.dumps(asdict(row)), file=file, flush=True)
     table = table_of(rows)
     print(table)
     if not told.dry:
         write_page(table)
     sys.exit(any(row.problems for row in rows))
+
+
+def measure(todo, end):
+    """Yield how each run came through, until it is too late to begin another one."""
+    with tempfile.TemporaryDirectory(prefix="boldstream-faults-") as folder, Lab(folder) as lab:
+        print(f"uninterrupted: {N_SCANS} scans in {lab.seconds:.1f} s, digest {lab.digest[:12]}", flush=True)
+        for name, seed in todo:
+            if time.monotonic() > end:
+                print("time is up: the same command goes on from here")
+                return
+            row = suffer(lab, name, seed)
+            print(line_of(row), flush=True)
+            if row.problems:
+                for log in sorted((lab.folder / "logs").glob(f"*-{name}-{seed}.txt")):
+                    print(f"{log.name}:\n{log.read_text()[-3000:]}", flush=True)
+            yield row
 
 
 def read_rows(state):
@@ -80,8 +96,10 @@ def write_page(table):
     """Put the table between its marks on the page."""
     before, _, rest = PAGE.read_text().partition(MARK)
     after = rest.partition(MARK)[2]
-    today = datetime.datetime.now(datetime.UTC).date()
-    PAGE.write_text(f"{before}{MARK}\n\nMeasured on {today} by `make faults`.\n\n{table}\n\n{MARK}{after}")
+    measured = (
+        f"Measured on {datetime.datetime.now(datetime.UTC).date()} by `make faults` at {git_sha() or 'no commit'}."
+    )
+    PAGE.write_text(f"{before}{MARK}\n\n{measured}\n\n{table}\n\n{MARK}{after}")
 
 
 if __name__ == "__main__":
