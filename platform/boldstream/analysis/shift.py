@@ -73,20 +73,25 @@ def _side(values: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArra
     return (values > quantiles[-1]).astype(np.int8) - (values < quantiles[0]).astype(np.int8)
 
 
-def compare_regions(sides: NDArray[np.int8], false_alarms: float) -> RegionShift:
+def compare_regions(sides: NDArray[np.int8], false_alarms: float, n_trained: int) -> RegionShift:
     """Tell which regions are outside in more scans than chance allows.
 
-    Scans count as independent, and all regions share the chance of a false alarm (Bonferroni).
+    The range is between two ranks of `n_trained` values, so the share of the population outside is itself random:
+    Beta(0.1 n + 1, 0.9 n), whatever the distribution (Wilks 1941, Ann. Math. Stat. 12:91), and the count of scans
+    outside is beta-binomial. Scans count as independent, and all regions share the chance of a false alarm
+    (Bonferroni).
 
     Parameters
     ----------
     sides : array, shape (n_scans, n_rois), int8
     false_alarms : float
-        Chance that at least one region is named in scans like the training scans.
+        Chance that at least one region is named in scans like the training scans; no more than that.
+    n_trained : int
+        Scans that the range was taken from.
     """
     from scipy import stats
 
     n_scans, n_rois = sides.shape
     outside = (sides != 0).sum(axis=0)
-    p = stats.binom.sf(outside - 1, n_scans, EXPECTED)
+    p = stats.betabinom.sf(outside - 1, n_scans, EXPECTED * n_trained + 1, (1 - EXPECTED) * n_trained)
     return RegionShift(outside / n_scans, sides.mean(axis=0), np.asarray(p < false_alarms / n_rois))

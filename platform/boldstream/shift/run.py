@@ -164,7 +164,9 @@ def measure(cohort: Cohort, model: ModelRef, trained: RoiStatistics, config: Shi
         for row in rows
     ]
     scans.sort(key=lambda scan: (not scan["off"], scan["similarity"]))
-    level, spread = (compare_regions(_stacked(rows, name), config.false_alarms) for name in ("level", "spread"))
+    level, spread = (
+        compare_regions(_stacked(rows, name), config.false_alarms, trained.n_scans) for name in ("level", "spread")
+    )
     t_r = sorted({row["t_r"] for row in rows if row["t_r"] is not None})
     return Shift(cohort, model, trained, t_r, [row["n_timepoints"] for row in rows], scans, level, spread, config)
 
