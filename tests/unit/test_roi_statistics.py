@@ -46,6 +46,8 @@ def statistics(population):
         quantile_error=histograms[0].width,
         scan_mean_quantiles=histograms[1].quantiles(),
         scan_sd_quantiles=histograms[2].quantiles(),
+        scan_mean_error=histograms[1].width,
+        scan_sd_error=histograms[2].width,
         z_sum=connectivity.z_sum,
         z_count=connectivity.count,
         t_r=np.array([2.0]),
@@ -108,6 +110,18 @@ def test_shift__names_nothing_in_scans_of_the_same_population_and_what_is_plante
     assert compare_scan(scans(1, seed=2)[0][:, turned], trained).similarity < 0.2
     assert compare_scan(np.ones((80, N_ROIS)), trained).similarity == 0
     assert compare_scan(scans(1, seed=2)[0] * 10, trained).outside == 1
+
+
+def test_regions__that_many_scans_do_not_cover_are_not_named():
+    rng = np.random.default_rng(0)
+
+    def uncovered(seed, n):
+        return [x * (rng.random(N_ROIS) > 0.3) for x in scans(n, seed=seed)]
+
+    trained = statistics(uncovered(0, 100))
+    sides = np.stack([compare_scan(x, trained).spread for x in uncovered(1, 60)])
+    assert (sides >= 0).all()  # 0 is the least there is, and a third of the training scans have it
+    assert not compare_regions(sides, 0.05, trained.n_scans).off.any()
 
 
 @pytest.mark.parametrize(("n_trained", "n_scans"), [(16, 20), (50, 50), (200, 100)])

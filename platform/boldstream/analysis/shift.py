@@ -65,12 +65,21 @@ def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> Sc
     varies = there.sum() > 1 and own[there].std() > 0 and mean_z[there].std() > 0
     similarity = float(np.corrcoef(own[there], mean_z[there])[0, 1]) if varies else 0.0
     return ScanShift(
-        _side(x.mean(axis=0), trained.scan_mean_quantiles), _side(x.std(axis=0), trained.scan_sd_quantiles), similarity
+        _side(x.mean(axis=0), trained.scan_mean_quantiles, trained.scan_mean_error),
+        _side(x.std(axis=0), trained.scan_sd_quantiles, trained.scan_sd_error),
+        similarity,
     )
 
 
-def _side(values: NDArray[np.float64], quantiles: NDArray[np.float64]) -> NDArray[np.int8]:
-    return (values > quantiles[-1]).astype(np.int8) - (values < quantiles[0]).astype(np.int8)
+def _side(
+    values: NDArray[np.float64], quantiles: NDArray[np.float64], error: NDArray[np.float64]
+) -> NDArray[np.int8]:
+    """Compare with the outermost quantiles; what is within their error is not outside.
+
+    Without that, a value that many scans share (0, of regions that their images do not cover) would be.
+    """
+    reach = error * (1 + 1e-9)
+    return (values > quantiles[-1] + reach).astype(np.int8) - (values < quantiles[0] - reach).astype(np.int8)
 
 
 def compare_regions(sides: NDArray[np.int8], false_alarms: float, n_trained: int) -> RegionShift:

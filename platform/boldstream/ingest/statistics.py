@@ -51,6 +51,8 @@ def measure_cohort(cohort: VersionedTable, split: SplitConfig) -> tuple[RoiStati
         quantile_error=histograms[0].width,
         scan_mean_quantiles=histograms[1].quantiles(),
         scan_sd_quantiles=histograms[2].quantiles(),
+        scan_mean_error=histograms[1].width,
+        scan_sd_error=histograms[2].width,
         z_sum=connectivity.z_sum,
         z_count=connectivity.count,
         t_r=np.sort(np.array(list(t_rs), dtype=np.float64)),
