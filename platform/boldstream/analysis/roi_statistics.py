@@ -85,7 +85,7 @@ class Histogram:
         self.counts += np.bincount(flat.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
         return self
 
-    def merge(self, counts: NDArray[np.int64]) -> Self:
+    def merge(self, counts: NDArray[np.integer]) -> Self:
         """Take up another's counts, made with the same limits."""
         self.counts += counts
         return self

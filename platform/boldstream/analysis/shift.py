@@ -71,9 +71,7 @@ def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> Sc
     )
 
 
-def _side(
-    values: NDArray[np.float64], quantiles: NDArray[np.float64], error: NDArray[np.float64]
-) -> NDArray[np.int8]:
+def _side(values: NDArray[np.float64], quantiles: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.int8]:
     """Compare with the outermost quantiles; what is within their error is not outside.
 
     Without that, a value that many scans share (0, of regions that their images do not cover) would be.
