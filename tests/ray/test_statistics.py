@@ -83,7 +83,11 @@ def test_statistics__are_those_of_the_training_scans_and_tell_a_shift(study, tmp
         ShiftConfig(cohort="new", model=model.pointer, output=str(tmp_path / "shift"), warehouse=config.warehouse)
     )
     numbers = json.loads((local_path(page.uri).parent / "shift.json").read_text())
-    assert next(line for line in numbers["regions"] if line["roi"] == "R3")["off"]
+    third = next(line for line in numbers["regions"] if line["roi"] == "R3")
+    assert third["off"]
+    assert 4 < third["iqr"] < 6
+    assert 0 < numbers["connectivity"]["difference"] < 1
+    assert "Mean connectivity correlates" in local_path(page.uri).read_text()
     assert [scan["scan_key"] for scan in numbers["scans"] if scan["similarity"] < 0.2] == ["sub-11"]
     assert numbers["notes"] == ["Repetition times 1 s do not occur in training (2 s)."]
     assert "differs from the scans that models:/travels/1 was trained on" in local_path(page.uri).read_text()

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boldstream.analysis.roi_statistics import QUANTILES, Histogram, Moments, RoiStatistics
-from boldstream.analysis.shift import compare_regions, compare_scan
+from boldstream.analysis.shift import compare_cohorts, compare_regions, compare_scan
 from boldstream.parcellation.gradients import MeanConnectivity, functional_connectivity
 
 N_ROIS = 12
@@ -110,6 +110,28 @@ def test_shift__names_nothing_in_scans_of_the_same_population_and_what_is_plante
     assert compare_scan(scans(1, seed=2)[0][:, turned], trained).similarity < 0.2
     assert compare_scan(np.ones((80, N_ROIS)), trained).similarity == 0
     assert compare_scan(scans(1, seed=2)[0] * 10, trained).outside == 1
+
+
+def test_cohorts__differ_by_what_is_planted():
+    trained = statistics(scans(200))
+    same = compare_cohorts(statistics(scans(100, seed=1)), trained)
+    assert (abs(same.iqr - 1) < 0.1).all()
+    assert (abs(same.median) < 0.1).all()
+    assert (same.similarity > 0.99, same.difference < 0.03) == (True, True)
+
+    def other(x):
+        changed = x + np.where(np.arange(N_ROIS) == 3, 50.0, 0.0)
+        changed[:, 5] = np.random.default_rng(int(abs(x[0, 0] * 1e6))).normal(size=len(x))
+        changed[:, 7] = 1.0
+        return changed * np.where(np.arange(N_ROIS) == 2, 3.0, 1.0)
+
+    found = compare_cohorts(statistics([other(x) for x in scans(100, seed=1)]), trained)
+    assert abs(found.iqr[2] / same.iqr[2] - 3) < 0.01
+    assert found.iqr[7] < 0.01
+    assert abs(found.median[3] - same.median[3] - 50 / (trained.quantiles[3] - trained.quantiles[1])[3]) < 0.01
+    assert np.isnan(found.connectivity[7])
+    assert np.nanargmax(found.connectivity) == 5
+    assert found.similarity < same.similarity
 
 
 def test_regions__that_many_scans_do_not_cover_are_not_named():

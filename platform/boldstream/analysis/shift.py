@@ -54,6 +54,48 @@ class RegionShift:
     off: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class CohortShift:
+    """How large the differences of two cohorts are; NaN where a region never varies.
+
+    Attributes
+    ----------
+    median : array, shape (n_rois,)
+        Median over all timepoints less the training scans', in their interquartile ranges.
+    iqr : array, shape (n_rois,)
+        Interquartile range over all timepoints, as a multiple of the training scans'.
+    connectivity : array, shape (n_rois,)
+        Mean over the other regions of the absolute difference of mean correlations.
+    difference : float
+        Mean absolute difference of mean correlations, over pairs of regions.
+    similarity : float
+        Correlation of the two mean connectivities, over pairs of regions.
+    """
+
+    median: NDArray[np.float64]
+    iqr: NDArray[np.float64]
+    connectivity: NDArray[np.float64]
+    difference: float
+    similarity: float
+
+
+def compare_cohorts(new: RoiStatistics, trained: RoiStatistics) -> CohortShift:
+    """Put the statistics of a cohort beside those of the training scans."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iqr, own = (one.quantiles[3] - one.quantiles[1] for one in (trained, new))
+        median = np.where(iqr > 0, (new.quantiles[2] - trained.quantiles[2]) / iqr, np.nan)
+        ratio = np.where(iqr > 0, own / iqr, np.nan)
+        r, other = (np.tanh(one.z_sum / one.z_count) for one in (new, trained))
+        away = np.abs(r - other)
+        pairs = np.isfinite(away) & ~np.eye(len(away), dtype=bool)
+        by_region = np.where(pairs, away, 0.0).sum(axis=1) / pairs.sum(axis=1)
+    there = np.triu(pairs)
+    varies = there.sum() > 1 and r[there].std() > 0 and other[there].std() > 0
+    similarity = float(np.corrcoef(r[there], other[there])[0, 1]) if varies else float("nan")
+    difference = float(away[there].mean()) if there.any() else float("nan")
+    return CohortShift(median, ratio, by_region, difference, similarity)
+
+
 def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> ScanShift:
     """Put one scan, shape (n_timepoints, n_rois), beside the training scans."""
     x = np.asarray(timeseries, dtype=np.float64)
