@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boldstream.analysis.roi_statistics import QUANTILES, Histogram, Moments, RoiStatistics
-from boldstream.analysis.shift import compare_regions, compare_scan
+from boldstream.analysis.shift import compare_cohorts, compare_regions, compare_scan
 from boldstream.parcellation.gradients import MeanConnectivity, functional_connectivity
 
 N_ROIS = 12
@@ -46,6 +46,8 @@ def statistics(population):
         quantile_error=histograms[0].width,
         scan_mean_quantiles=histograms[1].quantiles(),
         scan_sd_quantiles=histograms[2].quantiles(),
+        scan_mean_error=histograms[1].width,
+        scan_sd_error=histograms[2].width,
         z_sum=connectivity.z_sum,
         z_count=connectivity.count,
         t_r=np.array([2.0]),
@@ -93,14 +95,15 @@ def test_statistics__survive_their_bytes():
 def test_shift__names_nothing_in_scans_of_the_same_population_and_what_is_planted():
     trained = statistics(scans(200))
     same = [compare_scan(x, trained) for x in scans(100, seed=1)]
-    regions = compare_regions(np.stack([one.spread for one in same]), 0.05)
+    regions = compare_regions(np.stack([one.spread for one in same]), 0.05, trained.n_scans)
+    assert not regions.off.any()
     assert abs(regions.share.mean() - 0.1) < 0.05
     assert min(one.similarity for one in same) > 0.5
     assert max(one.outside for one in same) <= 1
 
     changed = [x * np.where(np.isin(np.arange(N_ROIS), (3, 7)), 2.0, 1.0) for x in scans(100, seed=1)]
-    found = compare_regions(np.stack([compare_scan(x, trained).spread for x in changed]), 0.05)
-    assert set(np.flatnonzero(found.off)) - set(np.flatnonzero(regions.off)) == {3, 7}
+    found = compare_regions(np.stack([compare_scan(x, trained).spread for x in changed]), 0.05, trained.n_scans)
+    assert set(np.flatnonzero(found.off)) == {3, 7}
     assert (found.direction[[3, 7]] > 0.9).all()
 
     turned = np.random.default_rng(3).permutation(N_ROIS)
@@ -109,7 +112,49 @@ def test_shift__names_nothing_in_scans_of_the_same_population_and_what_is_plante
     assert compare_scan(scans(1, seed=2)[0] * 10, trained).outside == 1
 
 
-def test_regions__are_named_by_chance_as_rarely_as_is_said():
+def test_cohorts__differ_by_what_is_planted():
+    trained = statistics(scans(200))
+    same = compare_cohorts(statistics(scans(100, seed=1)), trained)
+    assert (abs(same.iqr - 1) < 0.1).all()
+    assert (abs(same.median) < 0.1).all()
+    assert (same.similarity > 0.99, same.difference < 0.03) == (True, True)
+
+    def other(x):
+        changed = x + np.where(np.arange(N_ROIS) == 3, 50.0, 0.0)
+        changed[:, 5] = np.random.default_rng(int(abs(x[0, 0] * 1e6))).normal(size=len(x))
+        changed[:, 7] = 1.0
+        return changed * np.where(np.arange(N_ROIS) == 2, 3.0, 1.0)
+
+    found = compare_cohorts(statistics([other(x) for x in scans(100, seed=1)]), trained)
+    assert abs(found.iqr[2] / same.iqr[2] - 3) < 0.01
+    assert found.iqr[7] < 0.01
+    assert abs(found.median[3] - same.median[3] - 50 / (trained.quantiles[3] - trained.quantiles[1])[3]) < 0.01
+    assert np.isnan(found.connectivity[7])
+    assert np.nanargmax(found.connectivity) == 5
+    assert found.similarity < same.similarity
+
+
+def test_regions__that_many_scans_do_not_cover_are_not_named():
     rng = np.random.default_rng(0)
-    named = [compare_regions((rng.random((60, 200)) < 0.1).astype(np.int8), 0.05).off.any() for _ in range(400)]
-    assert np.mean(named) < 0.09
+
+    def uncovered(seed, n):
+        return [x * (rng.random(N_ROIS) > 0.3) for x in scans(n, seed=seed)]
+
+    trained = statistics(uncovered(0, 100))
+    sides = np.stack([compare_scan(x, trained).spread for x in uncovered(1, 60)])
+    assert (sides >= 0).all()  # 0 is the least there is, and a third of the training scans have it
+    assert not compare_regions(sides, 0.05, trained.n_scans).off.any()
+
+
+@pytest.mark.parametrize(("n_trained", "n_scans"), [(16, 20), (50, 50), (200, 100)])
+def test_regions__are_named_by_chance_as_rarely_as_is_said(n_trained, n_scans):
+    rng = np.random.default_rng(0)
+    named = []
+    for _ in range(60):
+        x = rng.normal(size=(n_trained + n_scans, 60))
+        low, *_, high = Histogram(Moments(60).add(x[:n_trained])).add(x[:n_trained]).quantiles()
+        new = x[n_trained:]
+        sides = (new > high).astype(np.int8) - (new < low).astype(np.int8)
+        named.append(compare_regions(sides, 0.05, n_trained).off.any())
+    # 60 draws of 5 % are more than 8 in 1 of 1000 cases; taking the range for known gives 20 and more
+    assert sum(named) <= 8

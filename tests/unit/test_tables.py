@@ -149,6 +149,14 @@ def test_publish__of_an_empty_table_is_refused(warehouse):
         publish(table, 0)
 
 
+def test_publish__writes_what_lies_beside_a_version_unless_an_older_one_stands(table):
+    table.append([shard(table, "k4")])
+    assert publish(table, 4, digest="four", beside={"x-1.bin": b"one"}).version == "2"
+    assert local_path(table.beside("2", "x-1.bin")).read_bytes() == b"one"
+    assert publish(table, 4, digest="four", beside={"x-2.bin": b"two"}).version == "2"
+    assert not list((local_path(table.uri) / "versions").glob("*x-2.bin"))
+
+
 def test_unfinished_table__is_not_there_for_readers(warehouse):
     table = VersionedTable(warehouse, "cohorts", "a", CohortError)
     table.begin(SCHEMA, IDENTITY)

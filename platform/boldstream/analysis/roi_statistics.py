@@ -85,7 +85,7 @@ class Histogram:
         self.counts += np.bincount(flat.ravel(), minlength=self.counts.size).reshape(self.counts.shape)
         return self
 
-    def merge(self, counts: NDArray[np.int64]) -> Self:
+    def merge(self, counts: NDArray[np.integer]) -> Self:
         """Take up another's counts, made with the same limits."""
         self.counts += counts
         return self
@@ -121,6 +121,8 @@ class RoiStatistics:
         Width of a bin: no quantile is farther from a value of its rank.
     scan_mean_quantiles, scan_sd_quantiles : array, shape (5, n_rois), float64
         Of the scans' temporal means, and of their temporal standard deviations.
+    scan_mean_error, scan_sd_error : array, shape (n_rois,), float64
+        Their bins' widths.
     z_sum : array, shape (n_rois, n_rois), float64
         Sum over scans of Fisher's z of their connectivity.
     z_count : array, shape (n_rois, n_rois), int64
@@ -141,6 +143,8 @@ class RoiStatistics:
     quantile_error: NDArray[np.float64]
     scan_mean_quantiles: NDArray[np.float64]
     scan_sd_quantiles: NDArray[np.float64]
+    scan_mean_error: NDArray[np.float64]
+    scan_sd_error: NDArray[np.float64]
     z_sum: NDArray[np.float64]
     z_count: NDArray[np.int64]
     t_r: NDArray[np.float64]

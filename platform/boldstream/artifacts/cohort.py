@@ -24,6 +24,7 @@ KIND = "cohorts"
 QUARANTINE_KIND = "cohorts_quarantine"
 SET_ASIDE_KIND = "cohorts_set_aside"
 STATISTICS = "statistics.npz"
+"""A model's file of them; a cohort's has a part of its sha256 in its name."""
 
 IDENTITY_FIELDS = [
     pa.field("scan_key", pa.string(), nullable=False),
@@ -166,14 +167,19 @@ class Cohort:
         ------
         CohortError
             If they are not those that the manifest tells.
+        StorageError
+            If the file is not there.
         """
         told = self.manifest.content.get("statistics")
         if told is None:
             return None
-        uri = beside_version(self.table, self.manifest.version, STATISTICS)
+        uri = self.table.beside(self.manifest.version, told["file"])
         data = read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != told["sha256"]:
-            raise CohortError(f"{uri}: has another sha256 than cohort {self.label} tells; ingest again to make it anew")
+            raise CohortError(
+                f"{uri}: has another sha256 than cohort {self.label} tells; restore the file, or ingest under another "
+                "output"
+            )
         return data
 
     def keys_by_file(self) -> Iterator[tuple[DataFile, list[str]]]:
@@ -203,11 +209,6 @@ def open_cohort(pointer: str, warehouse: str) -> Cohort:
     files = table.check_files(manifest.version)
     ref = CohortRef(table.uri, manifest.version, manifest.digest)
     return Cohort(ref, manifest, table, tuple(files))
-
-
-def beside_version(table: VersionedTable, version: str, name: str) -> str:
-    """Return the URI of a file that belongs to a version of a table, and goes with it."""
-    return f"{table.uri}/versions/v{version}-{name}"
 
 
 def cohort_tables(warehouse: Warehouse, name: str) -> tuple[VersionedTable, VersionedTable]:

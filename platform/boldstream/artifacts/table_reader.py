@@ -151,6 +151,10 @@ class TableReader:
         name = self.iceberg.properties.get(MANIFEST_PROPERTY + version, f"v{version}.json")
         return f"{self.uri}/versions/{name}"
 
+    def beside(self, version: str, name: str) -> str:
+        """Return the URI of a file that belongs to a version, and goes with it."""
+        return f"{self.uri}/versions/v{version}-{name}"
+
     @property
     def schema(self) -> pa.Schema:
         """The table's columns, in Arrow's usual types."""

@@ -7,7 +7,7 @@ then the tag. So a run that stops half-way has published nothing, and the same r
 import contextlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -109,11 +109,14 @@ class VersionedTable(TableReader):
         mlflow_run_id: str | None,
         snapshot_id: int | None = None,
         guard: Callable[[], None] | None = None,
+        beside: Mapping[str, bytes] | None = None,
     ) -> Manifest:
         """Make a snapshot (None: the present one) the next version; if the newest has the digest, it stands.
 
         The manifest is written first, under a name of its own; one commit then sets the version's tag and says which
-        manifest is its. Of several runs that publish at once one sets the tag, the others look again.
+        manifest is its. Of several runs that publish at once one sets the tag, the others look again. Files `beside`
+        (name to content, see `TableReader.beside`) are written before the manifest that names them; names follow from
+        content, so that runs do not write over each other's.
         """
 
         def act() -> Manifest:
@@ -138,6 +141,8 @@ class VersionedTable(TableReader):
                 mlflow_run_id=mlflow_run_id,
                 content={**content, "iceberg_snapshot": str(chosen)},
             )
+            for name, data in (beside or {}).items():
+                publish_bytes(self.beside(version, name), data)
             self._tag(manifest, chosen)
             return manifest
 

@@ -12,8 +12,6 @@ import pyarrow as pa
 
 from boldstream.artifacts.cohort import (
     COHORT_QUARANTINE_SCHEMA,
-    STATISTICS,
-    beside_version,
     cohort_schema,
     cohort_tables,
     set_aside_table,
@@ -22,6 +20,7 @@ from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.artifacts.receipts import Receipts, begin_run, list_reasons
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
+from boldstream.cohort_statistics import measure_cohort
 from boldstream.config import digest_json
 from boldstream.errors import SourceError
 from boldstream.ingest.again import Held, changes_of, set_aside, shown, tell_changes
@@ -31,7 +30,6 @@ from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
 from boldstream.ingest.qc_material import QcMaterial
 from boldstream.ingest.regions import Regions, load_regions
 from boldstream.ingest.shard import IngestTask, ingest_shard
-from boldstream.ingest.statistics import measure_cohort
 from boldstream.progress import Progress
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
@@ -102,12 +100,11 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
 
 
 def _newest(cohort: VersionedTable, regions: Regions) -> Manifest | None:
-    """Return the manifest of the newest version if the table holds just that, with page and statistics beside it."""
+    """Return the manifest of the newest version if the table holds just that, with its page beside it."""
     if not cohort.versions:
         return None
     manifest = cohort.manifest()
-    beside = (beside_version(cohort, manifest.version, name) for name in (QC_PAGE, STATISTICS))
-    whole = manifest.digest == _digest(_rows(cohort), regions) and all(map(exists, beside))
+    whole = manifest.digest == _digest(_rows(cohort), regions) and exists(cohort.beside(manifest.version, QC_PAGE))
     return manifest if whole else None
 
 
@@ -125,7 +122,7 @@ def _stand(config: IngestConfig, cohort: VersionedTable, newest: Manifest, run: 
     ref = CohortRef(cohort.uri, newest.version, newest.digest)
     run.log_output(ref, newest)
     if config.qc_page:
-        publish_bytes(config.qc_page, read_bytes(beside_version(cohort, newest.version, QC_PAGE)))
+        publish_bytes(config.qc_page, read_bytes(cohort.beside(newest.version, QC_PAGE)))
     return ref
 
 
@@ -168,8 +165,10 @@ def _publish(
     changes = changes_of(cohort, rows, gone, refused["scan_key"].to_pylist())
     reasons = Counter(refused["reason"].to_pylist())
     connect(config.cluster)
-    statistics, fitted_on = measure_cohort(cohort, config.split)
+    statistics, fitted_on = measure_cohort(cohort, config.split.holdout, config.split.seed)
     measured = statistics.to_bytes()
+    sha256 = hashlib.sha256(measured).hexdigest()
+    file = f"statistics-{sha256[:12]}.npz"
     manifest = cohort.publish(
         config=config.model_dump(mode="json"),
         config_hash=config.config_hash(),
@@ -185,11 +184,11 @@ def _publish(
             "flagged": quality.flags,
             "participants_without_scan": plan.without_scan,
             "changes": changes,
-            "statistics": {**fitted_on, "sha256": hashlib.sha256(measured).hexdigest()},
+            "statistics": {**fitted_on, "file": file, "sha256": sha256},
         },
+        beside={file: measured},
     )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
-    publish_bytes(beside_version(cohort, ref.version, STATISTICS), measured)
     for sentence in tell_changes(changes):
         logger.info("ingest: %s", sentence)
     told = tell_changes(manifest.content.get("changes", {}))  # of the version that stands, where none is new
@@ -197,7 +196,7 @@ def _publish(
     run.log_output(ref, manifest)
     label = f"{config.output}@{ref.version}"
     material = material_of(quality, cohort, quarantine, label, config, plan.without_scan, told)
-    _show_quality(material, {beside_version(cohort, ref.version, QC_PAGE), config.qc_page} - {None}, run)
+    _show_quality(material, {cohort.beside(ref.version, QC_PAGE), config.qc_page} - {None}, run)
     return ref
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from boldstream.artifacts.cohort import STATISTICS, Cohort, open_cohort
 from boldstream.artifacts.gradient import Gradient, open_gradient
 from boldstream.cluster import connect
+from boldstream.cohort_statistics import statistics_of
 from boldstream.config import digest_json
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.errors import TrainingError
@@ -31,11 +32,11 @@ logger = logging.getLogger(__name__)
 def pretrain(config: PretrainConfig) -> ModelRef:
     """Pretrain Brain-JEPA on a cohort, on any number of workers, and register the model version.
 
-    The version's folder holds the weights of the three networks, the gradient, the scaling statistics, a card and
-    figures, so it embeds other cohorts of the same atlas by itself. Scans shorter than a window are left out and
-    counted; some subjects are held out, to measure collapse and probes on. A worker that dies is replaced, from the
-    last checkpoint; the same command goes on with a training that was interrupted. The same configuration, cohort
-    and gradient again give the version that is there already.
+    The version's folder holds the weights of the three networks, the gradient, the scaling, statistics of the scans
+    that it was trained on, a card and figures, so it embeds other cohorts of the same atlas by itself. Scans shorter
+    than a window are left out and counted; some subjects are held out, to measure collapse and probes on. A worker that
+    dies is replaced, from the last checkpoint; the same command goes on with a training that was interrupted. The same
+    configuration, cohort and gradient again give the version that is there already.
 
     Raises
     ------
@@ -76,8 +77,7 @@ def pretrain(config: PretrainConfig) -> ModelRef:
         with tempfile.TemporaryDirectory() as scratch:
             model = Path(scratch) / "model"
             alarms = _train(task, folder, run, model) if task.steps else _untrained(task, model)
-            if (statistics := cohort.statistics()) is not None:
-                (model / STATISTICS).write_bytes(statistics)
+            (model / STATISTICS).write_bytes(statistics_of(cohort, scans.plan.scan_keys).to_bytes())
             write_card(model, task, cohort, gradient, scans, run, alarms)
             ref = _register(model, task, run_identity, run, alarms)
         if task.steps:

@@ -32,6 +32,7 @@ def render_page(shift: "Shift") -> str:
             "share": shift.spread.share[at],
             "direction": shift.spread.direction[at],
             "level": shift.level.share[at],
+            **{name: getattr(shift.effect, name)[at] for name in ("median", "iqr", "connectivity") if shift.effect},
         }
         for at in order
         if shift.spread.off[at]

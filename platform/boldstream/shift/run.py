@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from boldstream.analysis.roi_statistics import RoiStatistics
-from boldstream.analysis.shift import EXPECTED, RegionShift, compare_regions, compare_scan
+from boldstream.analysis.shift import EXPECTED, CohortShift, RegionShift, compare_cohorts, compare_regions, compare_scan
 from boldstream.artifacts.cohort import STATISTICS, Cohort, iter_timeseries, open_cohort
 from boldstream.cluster import connect
 from boldstream.encoders.interface import read_description
@@ -39,6 +39,8 @@ class Shift:
         ``scan_key``, ``outside``, ``similarity`` and ``off`` (bool), the worst first.
     level, spread : RegionShift
         Of regions' temporal means and standard deviations.
+    effect : CohortShift or None
+        How large the differences are; None where the cohort carries no statistics.
     """
 
     cohort: Cohort
@@ -49,6 +51,7 @@ class Shift:
     scans: list[dict[str, Any]]
     level: RegionShift
     spread: RegionShift
+    effect: CohortShift | None
     config: ShiftConfig
 
     @property
@@ -164,9 +167,15 @@ def measure(cohort: Cohort, model: ModelRef, trained: RoiStatistics, config: Shi
         for row in rows
     ]
     scans.sort(key=lambda scan: (not scan["off"], scan["similarity"]))
-    level, spread = (compare_regions(_stacked(rows, name), config.false_alarms) for name in ("level", "spread"))
+    level, spread = (
+        compare_regions(_stacked(rows, name), config.false_alarms, trained.n_scans) for name in ("level", "spread")
+    )
+    carried = cohort.statistics()
+    effect = None if carried is None else compare_cohorts(RoiStatistics.from_bytes(carried), trained)
     t_r = sorted({row["t_r"] for row in rows if row["t_r"] is not None})
-    return Shift(cohort, model, trained, t_r, [row["n_timepoints"] for row in rows], scans, level, spread, config)
+    return Shift(
+        cohort, model, trained, t_r, [row["n_timepoints"] for row in rows], scans, level, spread, effect, config
+    )
 
 
 def _stacked(rows: list[dict[str, Any]], name: str) -> NDArray[np.int8]:
@@ -185,6 +194,18 @@ def compare_block(batch: pa.Table, *, trained: RoiStatistics) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def effects_of(shift: Shift, at: int) -> dict[str, float | None]:
+    """Return how large one region's differences are."""
+    if shift.effect is None:
+        return {"median": None, "iqr": None, "connectivity": None}
+    return _finite({name: float(getattr(shift.effect, name)[at]) for name in ("median", "iqr", "connectivity")})
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """Return None for NaN, which JSON does not know."""
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
 def _publish(shift: Shift, target: Path) -> ReportRef:
     from boldstream.shift.page import render_page
 
@@ -193,11 +214,18 @@ def _publish(shift: Shift, target: Path) -> ReportRef:
         "notes": shift.notes,
         "scans": shift.scans,
         "regions": [
-            {"roi": name, "spread_outside": float(share), "level_outside": float(level), "off": bool(off)}
-            for name, share, level, off in zip(
-                shift.cohort.roi_names, shift.spread.share, shift.level.share, shift.spread.off, strict=True
-            )
+            {
+                "roi": name,
+                "spread_outside": float(shift.spread.share[at]),
+                "level_outside": float(shift.level.share[at]),
+                "off": bool(shift.spread.off[at]),
+                **effects_of(shift, at),
+            }
+            for at, name in enumerate(shift.cohort.roi_names)
         ],
+        "connectivity": _finite(
+            {"difference": shift.effect.difference, "similarity": shift.effect.similarity} if shift.effect else {}
+        ),
     }
     with publish_folder(target) as draft:
         (draft / NUMBERS).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
