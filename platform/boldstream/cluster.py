@@ -59,7 +59,9 @@ def connect(config: ClusterConfig) -> None:
         else:
             # Ray announces that it keeps its default, token authentication: nothing for a person to act upon.
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+            # "local": without an address Ray would join whatever cluster somebody runs on this machine
             ray.init(
+                address="local",
                 num_cpus=max(MINIMUM_LOCAL_CPUS, os.cpu_count() or 1),
                 object_store_memory=config.object_store_bytes,
                 include_dashboard=False,
