@@ -62,6 +62,7 @@ def make_cohort(warehouse, name="demo", seed=0, bad_roi=True):
                     "bad_rois": ["r2"] if flat else [],
                     "source_uri": "file:///x",
                     "source_sha256": "0",
+                    "source_stamp": "0",
                     "row_digest": f"{seed}{subject}{run}",
                 }
             )
