@@ -1,18 +1,17 @@
 """The quality page of a cohort: what was kept, flagged and set aside, and why; one HTML file, pictures inside."""
 
 import base64
-import importlib.resources
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 import boldstream
 from boldstream.ingest import qc_figures as figures
 from boldstream.ingest.qc_material import MEASURES, UNKNOWN, QcMaterial, dropped_scans, tidy_rows
+from boldstream.pages import render_page
 from boldstream.parcellation.qc_rules import ALL_MEASURES, SEVERITY, QualityRules
 
 REPEATED = {"n_zero_rois", "n_flat_rois", "n_nonfinite_rois", "n_bad_rois"}
@@ -43,12 +42,10 @@ def write_qc_page(material: QcMaterial, *, n_carpets: int = 6) -> str:
     rows = tidy_rows(material.rows)
     dropped = dropped_scans(material.quarantine, rows)
     carpets = _carpets(material, rows, n_carpets)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = importlib.resources.files("boldstream.ingest").joinpath("qc.html.j2").read_text(encoding="utf-8")
     sites = _site_order(rows)
-    return environment.from_string(source).render(
+    return render_page(
+        "boldstream.ingest",
+        "qc.html.j2",
         material=material,
         headline=headline(rows, dropped),
         why=[*_why(rows, dropped), *material.changes],

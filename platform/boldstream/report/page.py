@@ -2,19 +2,17 @@
 
 import base64
 import dataclasses
-import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 import boldstream
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.artifacts.manifest import git_sha
+from boldstream.pages import render_page
 from boldstream.report import figures, methods, wording
 from boldstream.report.material import Carpet, Selection
 from boldstream.report.measure import Measured, accuracy_interval
@@ -116,11 +114,9 @@ def numbers_of(report: Report) -> dict[str, Any]:
 
 def render(report: Report, numbers: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     """Return the page: one HTML file that needs nothing else."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = importlib.resources.files("boldstream.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(source).render(
+    return render_page(
+        "boldstream.report",
+        "page.html.j2",
         report=report,
         numbers=numbers,
         images={name: base64.b64encode(data).decode() for name, data in drawn.items()},

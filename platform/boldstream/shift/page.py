@@ -1,10 +1,8 @@
 """The shift room's page: one HTML file that needs nothing else."""
 
 import base64
-import importlib.resources
 from typing import TYPE_CHECKING
 
-import jinja2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +10,7 @@ from matplotlib.figure import Figure
 import boldstream
 from boldstream import drawing
 from boldstream.analysis.shift import EXPECTED
+from boldstream.pages import render_page
 
 if TYPE_CHECKING:
     from boldstream.shift.run import Shift
@@ -19,12 +18,8 @@ if TYPE_CHECKING:
 MOST = 50
 
 
-def render_page(shift: "Shift") -> str:
+def shift_page(shift: "Shift") -> str:
     """Return the page."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = importlib.resources.files("boldstream.shift").joinpath("shift.html.j2").read_text(encoding="utf-8")
     order = np.argsort(-shift.spread.share)
     regions = [
         {
@@ -37,7 +32,9 @@ def render_page(shift: "Shift") -> str:
         for at in order
         if shift.spread.off[at]
     ]
-    return environment.from_string(source).render(
+    return render_page(
+        "boldstream.shift",
+        "shift.html.j2",
         shift=shift,
         regions=regions[:MOST],
         n_regions=len(regions),

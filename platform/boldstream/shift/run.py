@@ -207,7 +207,7 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
 
 
 def _publish(shift: Shift, target: Path) -> ReportRef:
-    from boldstream.shift.page import render_page
+    from boldstream.shift.page import shift_page
 
     numbers = {
         "verdict": shift.verdict,
@@ -229,6 +229,6 @@ def _publish(shift: Shift, target: Path) -> ReportRef:
     }
     with publish_folder(target) as draft:
         (draft / NUMBERS).write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-        (draft / "index.html").write_text(render_page(shift), encoding="utf-8")
+        (draft / "index.html").write_text(shift_page(shift), encoding="utf-8")
         digest = sha256_of_folder(draft)
     return ReportRef((target / "index.html").as_uri(), "1", digest)

@@ -1,12 +1,10 @@
 """The page of a comparison: one HTML file that needs nothing else, and its picture beside it."""
 
 import base64
-import importlib.resources
 from pathlib import Path
 
-import jinja2
-
 import boldstream
+from boldstream.pages import render_page
 from boldstream.tables.diff import Diff
 from boldstream.tables.figures import draw_diff
 from boldstream.tables.find import Version
@@ -22,12 +20,10 @@ def write_page(diff: Diff, folder: Path) -> None:
     """Write ``index.html`` and ``diff.png`` into a folder."""
     picture = draw_diff(diff)
     (folder / PICTURE).write_bytes(picture)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = importlib.resources.files("boldstream.tables").joinpath("diff.html.j2").read_text(encoding="utf-8")
     first, second = _facts(diff.first), _facts(diff.second)
-    page = environment.from_string(source).render(
+    page = render_page(
+        "boldstream.tables",
+        "diff.html.j2",
         diff=diff,
         notes=diff_notes(diff),
         rows=diff_rows(diff),
