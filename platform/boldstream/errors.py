@@ -22,6 +22,7 @@ Messages say what happened, with the values, and what to do next. The command li
 line and exits with status 2; with 3 after an `IncompleteError`, whose reference it prints too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -75,6 +76,12 @@ class ScanError(BoldstreamError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+def few_of(names: Sequence[str], most: int) -> str:
+    """Return the first names for a message, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ from boldstream.artifacts.cohort import COHORT_QUARANTINE_SCHEMA
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.keys import rows_in
 from boldstream.artifacts.tables import VersionedTable
-from boldstream.errors import ScanError, SourceError
+from boldstream.errors import ScanError, SourceError, few_of
 from boldstream.ingest.cohort_quality import AMONG_OTHERS, CohortQuality
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import ScanPlan
@@ -164,8 +164,8 @@ class Difference:
         if len(self.gone) > config.max_removed * len(self.known):
             raise SourceError(
                 f"{len(self.gone)} of the {len(self.known)} scans of cohort {config.output!r} are not in "
-                f"{config.source.root} any more ({shown(self.gone)}); if they were withdrawn, --max-removed 1 lets "
-                "them go; if not, look whether everything is mounted and nothing is renamed"
+                f"{config.source.root} any more ({few_of(self.gone, SHOWN)}); if they were withdrawn, --max-removed 1 "
+                "lets them go; if not, look whether everything is mounted and nothing is renamed"
             )
 
 
@@ -206,13 +206,7 @@ def tell_changes(changes: dict[str, Any]) -> list[str]:
     if not changes:
         return []
     return [
-        f"{len(keys)} scans {verb} since version {changes['since']}: {shown(keys)}."
+        f"{len(keys)} scans {verb} since version {changes['since']}: {few_of(keys, SHOWN)}."
         for verb in ("added", "changed", "removed", "quarantined")
         if (keys := changes.get(verb))
     ]
-
-
-def shown(keys: list[str]) -> str:
-    """Return a few keys for a message, and how many more there are."""
-    rest = len(keys) - SHOWN
-    return ", ".join(keys[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

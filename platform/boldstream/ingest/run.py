@@ -22,8 +22,8 @@ from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.cohort_statistics import measure_cohort
 from boldstream.config import digest_json
-from boldstream.errors import SourceError
-from boldstream.ingest.again import Held, changes_of, set_aside, shown, tell_changes
+from boldstream.errors import SourceError, few_of
+from boldstream.ingest.again import SHOWN, Held, changes_of, set_aside, tell_changes
 from boldstream.ingest.cohort_quality import CohortQuality, judge_cohort, material_of
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
@@ -84,7 +84,9 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), where, len(todo))
         _tell_unmatched(plan, config)
         if difference.gone:
-            gone = f"{len(difference.gone)} scans are not in the source any more and go: {shown(difference.gone)}"
+            gone = (
+                f"{len(difference.gone)} scans are not in the source any more and go: {few_of(difference.gone, SHOWN)}"
+            )
             logger.warning("ingest: %s", gone)
         if todo:
             _read(todo, IngestTask(config, regions, schema, cohort.uri, quarantine.uri), held, run)
@@ -133,7 +135,7 @@ def _tell_unmatched(plan: CohortPlan, config: IngestConfig) -> None:
             "ingest: %d rows of %s have no scan (%s), listed on the quality page",
             len(plan.without_scan),
             config.participants if config.sessions is None else "the tables",
-            shown(plan.without_scan),
+            few_of(plan.without_scan, SHOWN),
         )
 
 

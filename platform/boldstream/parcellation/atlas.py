@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from boldstream.errors import AtlasError
+from boldstream.errors import AtlasError, few_of
 
 SHOWN = 3
 DELIMITERS = {".txt": None, ".csv": ",", ".tsv": "\t"}
@@ -182,5 +182,4 @@ def _names(rows: list[list[str]], path: Path) -> list[str]:
 
 
 def _listed(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(repr(name) for name in names[:SHOWN]) + rest
+    return few_of([repr(name) for name in names], SHOWN)

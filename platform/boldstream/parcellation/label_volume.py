@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boldstream.errors import AtlasError
+from boldstream.errors import AtlasError, few_of
 from boldstream.parcellation.atlas import Atlas
 from boldstream.parcellation.label_table import LabelTable, read_label_table
 
@@ -219,12 +219,7 @@ def _check_table(table: LabelTable, labels: tuple[int, ...], where: str) -> None
     named = dict(zip(table.labels, table.names, strict=True))
     absent = [f"{label} {name!r}" for label, name in named.items() if label not in set(labels)]
     nameless = [str(label) for label in labels if label not in named]
-    parts = [f"{where} has no voxel of {_listed(absent)}"] if absent else []
-    parts += [f"the table has no name for label {_listed(nameless)}"] if nameless else []
+    parts = [f"{where} has no voxel of {few_of(absent, SHOWN)}"] if absent else []
+    parts += [f"the table has no name for label {few_of(nameless, SHOWN)}"] if nameless else []
     if parts:
         raise AtlasError(f"{table.where}: does not go with the image: {'; '.join(parts)}")
-
-
-def _listed(items: list[str]) -> str:
-    rest = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + rest

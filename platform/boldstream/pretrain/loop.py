@@ -11,7 +11,7 @@ import torch.distributed as dist
 from boldstream.encoders.brainjepa.masks import Masks, sample_masks
 from boldstream.encoders.brainjepa.optim import schedules, set_schedules
 from boldstream.encoders.windows import to_model_input
-from boldstream.errors import TrainingError
+from boldstream.errors import TrainingError, few_of
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import TrainingTask
 from boldstream.pretrain.windows import WindowBatch
@@ -141,6 +141,5 @@ def _not_finite(what: str, step: int, bad: list[int], task: TrainingTask, lr: fl
         positions = [[] for _ in range(dist.get_world_size())]
         dist.all_gather_object(positions, bad)
     keys = sorted(set(task.plan.scans_at(sorted(position for found in positions for position in found))))
-    shown = ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
-    place = f", in the micro-batch of scans {shown}; look at these scans, or lower" if keys else "; lower"
+    place = f", in the micro-batch of scans {few_of(keys, SHOWN)}; look at these scans, or lower" if keys else "; lower"
     return f"the {what} at step {step} of {task.steps}{place} optim.lr (now {lr:.2g})"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from boldstream.artifacts import cohort
 from boldstream.artifacts.manifest import Manifest
+from boldstream.errors import few_of
 from boldstream.tables.champion import Moved
 from boldstream.tables.cohort_diff import CohortDiff
 from boldstream.tables.diff import N_NAMED, Diff, spread
@@ -129,8 +130,7 @@ def say_diff(diff: Diff) -> str:
     lines += [f"note: {text}" for text in diff_notes(diff)]
     for word, keys in (("added", diff.added), ("removed", diff.removed)):
         if keys:
-            more = f" and {len(keys) - N_NAMED} more" if len(keys) > N_NAMED else ""
-            lines.append(f"{word}: {', '.join(keys[:N_NAMED])}{more}")
+            lines.append(f"{word}: {few_of(keys, N_NAMED)}")
     if diff.most_changed:
         named = (f"{one.key}{'' if one.cosine is None else f' (cosine {one.cosine:.4f})'}" for one in diff.most_changed)
         lines.append(f"moved most: {', '.join(named)}")
@@ -143,8 +143,7 @@ def say_cohort_diff(diff: CohortDiff) -> str:
     lines += [f"  {text}" for text in diff.made_otherwise]
     rows = [("added", diff.added), ("removed", diff.removed), ("changed", list(diff.changed))]
     for word, keys in rows:
-        more = f" and {len(keys) - N_NAMED} more" if len(keys) > N_NAMED else ""
-        lines.append(f"scans {word}: {len(keys)}" + (f" ({', '.join(keys[:N_NAMED])}{more})" if keys else ""))
+        lines.append(f"scans {word}: {len(keys)}" + (f" ({few_of(keys, N_NAMED)})" if keys else ""))
     if diff.changed:
         told = ", ".join(f"{name} ({count})" for name, count in diff.columns.most_common())
         lines.append(f"changed in: {told or 'notes of how they were read'}")
