@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boldstream.artifacts.conflicts import until_committed
-from boldstream.artifacts.keys import FILE, KeyIndex, read_columns, rows_in
+from boldstream.artifacts.keys import FILE, KeyIndex, first_of_each, read_columns, rows_in
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.storage import filesystem
@@ -63,7 +63,7 @@ class Committer:
         another state is replaced.
         """
         uris = list(dict.fromkeys(shards))
-        incoming = _first_of_each(read_columns(uris, self.index.columns, self.table.error), self.index.key)
+        incoming = first_of_each(read_columns(uris, self.index.columns, self.table.error), self.index.key)
         return self._until_committed(lambda: self._add(uris, incoming)) if incoming.num_rows else 0
 
     def remove(self, choose: Callable[[pa.Table], pa.ChunkedArray]) -> int:
@@ -174,10 +174,3 @@ def _keys(rows: pa.Table, key: str) -> pa.Array:
 def _places(there: pa.ChunkedArray, wanted: pa.ChunkedArray) -> pa.Array:
     """Return where the wanted keys stand first."""
     return pc.index_in(wanted, value_set=there.combine_chunks())
-
-
-def _first_of_each(rows: pa.Table, key: str) -> pa.Table:
-    """Return the first row of every key."""
-    counted = rows.append_column("place", pa.array(np.arange(rows.num_rows)))
-    first = counted.group_by(key, use_threads=False).aggregate([("place", "min")])["place_min"]
-    return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first.to_numpy())))

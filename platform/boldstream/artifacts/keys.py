@@ -57,6 +57,13 @@ def rows_in(rows: pa.Table, others: pa.Table, columns: Sequence[str], other_colu
     return pc.is_in(pairs(rows, columns), value_set=pairs(others, other_columns).combine_chunks())
 
 
+def first_of_each(rows: pa.Table, key: str) -> pa.Table:
+    """Return the first row of every key."""
+    counted = rows.append_column("place", pa.array(np.arange(rows.num_rows)))
+    first = counted.group_by(key, use_threads=False).aggregate([("place", "min")])["place_min"]
+    return rows if len(first) == rows.num_rows else rows.take(pa.array(np.sort(first.to_numpy())))
+
+
 class KeyIndex:
     """Key and digest of every row that a table holds at one snapshot, and the file of each.
 

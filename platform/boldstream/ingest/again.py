@@ -59,12 +59,9 @@ class Held:
         )
 
 
-FIELDS = {"scan_key": "scan_key", "source_stamp": "stamp"}
-
-
 def wanted_states(scans: list[ScanPlan]) -> pa.Table:
     """Return key and stamp of every scan of a source."""
-    return pa.table({name: pa.array([getattr(scan, field) for scan in scans]) for name, field in FIELDS.items()})
+    return pa.table([[scan.scan_key for scan in scans], [scan.stamp for scan in scans]], names=STATE)
 
 
 def set_aside(quality: CohortQuality, held: Held) -> None:

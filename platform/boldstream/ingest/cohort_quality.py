@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from boldstream.analysis.outliers import copies, find_duplicates, outlier_scores
 from boldstream.artifacts.cohort import QUALITY_MEASURES, cohort_schema, iter_timeseries
+from boldstream.artifacts.keys import first_of_each
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.qc_material import QcMaterial
@@ -66,7 +67,8 @@ def judge_cohort(tables: Sequence[VersionedTable], rules: QualityRules) -> Cohor
     A scan that is in two of them, in the same state, is judged once.
     """
     parts = [one.column(READ) for one in tables]
-    table = _first_of_each(pa.concat_tables([part for part in parts if part.num_rows] or parts[:1]).sort_by("scan_key"))
+    whole = pa.concat_tables([part for part in parts if part.num_rows] or parts[:1]).sort_by("scan_key")
+    table = first_of_each(whole, "scan_key")
     rows = table.drop_columns(["qc_fc_sketch"]).to_pandas()
     found = outlier_scores(_sketches(table["qc_fc_sketch"]), rows["site"].tolist())
     keys = rows["scan_key"].tolist()
@@ -85,12 +87,6 @@ def judge_cohort(tables: Sequence[VersionedTable], rules: QualityRules) -> Cohor
     rows["qc_status"] = [decisions[key].status for key in keys]
     rows["qc_reasons"] = [[reason.text for reason in decisions[key].reasons] for key in keys]
     return CohortQuality(rows, decisions, found.note)
-
-
-def _first_of_each(rows: pa.Table) -> pa.Table:
-    """Return one row of every scan, of rows sorted by key."""
-    keys = rows["scan_key"].to_numpy()
-    return rows.filter(pa.array(np.append(True, keys[1:] != keys[:-1])[: len(keys)]))
 
 
 def _sketches(column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -77,9 +77,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         held = Held(cohort, quarantine, aside)
         difference = held.compare(plan.scans)
         difference.check_removals(config)
-        newest = _newest(cohort, regions)
+        newest = _newest(cohort, difference.cohort, regions)
         todo = difference.new
-        is_new = bool(todo or newest is None or not difference.is_settled)
         where = config.source.root or config.source.kind
         logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), where, len(todo))
         _tell_unmatched(plan, config)
@@ -88,34 +87,31 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
                 f"{len(difference.gone)} scans are not in the source any more and go: {few_of(difference.gone, SHOWN)}"
             )
             logger.warning("ingest: %s", gone)
-        if todo:
-            _read(todo, IngestTask(config, regions, schema, cohort.uri, quarantine.uri), held, run)
-        if newest is not None and not is_new:
+        if newest is not None and not todo and difference.is_settled:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, newest.version)
             return _stand(config, cohort, newest, run)
+        if todo:
+            _read(todo, IngestTask(config, regions, schema, cohort.uri, quarantine.uri), held, run)
         held.settle(plan.scans)
         quality = judge_cohort([cohort, aside], config.quality)
         set_aside(quality, held)
-        if not cohort.values("scan_key"):
+        if not held.cohort.refresh().num_rows:
             raise SourceError(f"none of the {len(plan.scans)} scans can be used ({list_reasons(quarantine)})")
         return _publish(config, plan, held, difference.gone, regions, quality, run)
 
 
-def _newest(cohort: VersionedTable, regions: Regions) -> Manifest | None:
+def _newest(cohort: VersionedTable, rows: pa.Table, regions: Regions) -> Manifest | None:
     """Return the manifest of the newest version if the table holds just that, with its page beside it."""
     if not cohort.versions:
         return None
     manifest = cohort.manifest()
-    whole = manifest.digest == _digest(_rows(cohort), regions) and exists(cohort.beside(manifest.version, QC_PAGE))
+    whole = manifest.digest == _digest(rows, regions) and exists(cohort.beside(manifest.version, QC_PAGE))
     return manifest if whole else None
 
 
-def _rows(cohort: VersionedTable) -> pa.Table:
-    return cohort.column(["scan_key", "row_digest"]).sort_by("scan_key")
-
-
 def _digest(rows: pa.Table, regions: Regions) -> str:
-    atlas = regions.atlas
+    """Return the sha256 of a version that holds these rows: ``scan_key`` and ``row_digest`` of the table's index."""
+    atlas, rows = regions.atlas, rows.sort_by("scan_key")
     return digest_json([atlas.name, atlas.roi_names, rows["scan_key"].to_pylist(), rows["row_digest"].to_pylist()])
 
 
@@ -163,7 +159,7 @@ def _publish(
 ) -> CohortRef:
     """Make what the table holds its next version, unless the newest holds the same, and show its quality."""
     cohort, quarantine = held.cohort.index.table, held.quarantine.index.table
-    rows, refused = _rows(cohort), quarantine.column(["scan_key", "reason"])
+    rows, refused = held.cohort.refresh(), quarantine.column(["scan_key", "reason"])
     changes = changes_of(cohort, rows, gone, refused["scan_key"].to_pylist())
     reasons = Counter(refused["reason"].to_pylist())
     connect(config.cluster)
@@ -198,7 +194,7 @@ def _publish(
     run.log_output(ref, manifest)
     label = f"{config.output}@{ref.version}"
     material = material_of(quality, cohort, quarantine, label, config, plan.without_scan, told)
-    _show_quality(material, {cohort.beside(ref.version, QC_PAGE), config.qc_page} - {None}, run)
+    _show_quality(material, (cohort.beside(ref.version, QC_PAGE), config.qc_page), run)
     return ref
 
 
@@ -207,7 +203,7 @@ def _show_quality(material: QcMaterial, places: Iterable[str | None], run: JobRu
     from boldstream.ingest.qc_page import write_qc_page
 
     page = write_qc_page(material)
-    for where in sorted(filter(None, places)):
+    for where in filter(None, places):
         publish_bytes(where, page.encode())
         logger.info("ingest: quality page %s", where)
     with tempfile.TemporaryDirectory() as folder:
