@@ -4,17 +4,6 @@ import os
 
 import pytest
 
-GROUPS = {"tests/ray/test_train": "train", "tests/ray": "ray", "tests/s3": "ray", "tests/e2e": "whole"}
-"""Tests that go to one process each where ``make test`` spreads them: those that share a Ray, and a training."""
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        place = item.path.relative_to(item.config.rootpath).as_posix()
-        group = next((group for folder, group in GROUPS.items() if place.startswith(folder)), None)
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
-
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory):

@@ -11,7 +11,7 @@ from boldstream.artifacts.cohort import cohort_tables, open_cohort
 from boldstream.artifacts.embeddings import open_table, row_key
 from boldstream.artifacts.files import file_problem
 from boldstream.artifacts.receipts import begin_run
-from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, OutputExistsError
 from boldstream.refs import CohortRef
@@ -30,7 +30,7 @@ def warehouse(tmp_path):
 
 def shard(table, *keys):
     rows = pa.table({"scan_key": list(keys), "WISC.IQ": [1.0] * len(keys)}, schema=SCHEMA)
-    return write_shard(table.uri, shard_name(keys, "run"), rows)
+    return write_shard(table.uri, content_name(rows), rows)
 
 
 def publish(table, rows, **values):
@@ -295,11 +295,6 @@ def test_open__says_so_where_the_folder_was_removed(table, warehouse):
 def test_quarantine__stands_beside_its_table(warehouse):
     cohort, quarantine = cohort_tables(warehouse, "a")
     assert (cohort.uri, quarantine.uri) == (f"{warehouse.uri}/cohorts/a", f"{warehouse.uri}/cohorts_quarantine/a")
-
-
-def test_shard_name__follows_from_rows_and_run():
-    assert shard_name(["a", "b"], "run") == shard_name(["a", "b"], "run")
-    assert len({shard_name(k, r) for k, r in [(["a", "b"], "run"), (["b", "a"], "run"), (["a", "b"], "other")]}) == 3
 
 
 def test_row_key__names_the_part_only_where_there_are_parts():

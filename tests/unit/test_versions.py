@@ -12,7 +12,7 @@ import pytest
 
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.embeddings import open_table
-from boldstream.artifacts.shards import shard_name, write_shard
+from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import expire, iter_batches, plan_expiry, resolve_version
 from boldstream.config import digest_json
@@ -58,7 +58,8 @@ def write(table, keys, vectors):
         "embedding": list(vectors),
         "roi_latents": [np.arange(3, dtype=np.float32)] * len(keys),
     }
-    return write_shard(table.uri, shard_name([*keys, *columns["vector_sha256"]], "run"), pa.table(columns, SCHEMA))
+    rows = pa.table(columns, SCHEMA)
+    return write_shard(table.uri, content_name(rows), rows)
 
 
 def publish(table, model="models:/m/1"):

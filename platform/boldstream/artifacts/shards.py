@@ -1,21 +1,14 @@
 """Parquet shards: files that workers write whole, under names that follow from what is in them."""
 
 import hashlib
-from collections.abc import Sequence
 from io import BytesIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from boldstream.config import digest_json
 from boldstream.storage import publish_bytes
 
 ROW_GROUP_SIZE = 16
-
-
-def shard_name(keys: Sequence[str], identity: str) -> str:
-    """Return the file name of a shard: the same rows of the same run always get the same name."""
-    return f"{digest_json([identity, list(keys)])[:24]}.parquet"
 
 
 def content_name(rows: pa.Table) -> str:
