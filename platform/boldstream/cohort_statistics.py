@@ -77,26 +77,15 @@ def measure_scans(files: Sequence[DataFile], light: pa.Table, out: Collection[st
         Scan keys that are left out.
     """
     files = sorted(files, key=lambda file: file.uri)
-    values, means, sds, connectivity = _first_pass(files, out)
-    histograms = _second_pass(files, out, (values, means, sds))
+    *moments, connectivity = _first_pass(files, out)
+    histograms = _second_pass(files, out, moments)
     kept = light.filter(pc.invert(pc.is_in(light["scan_key"], value_set=pa.array(out, pa.string()))))
     lengths = kept["n_timepoints"].to_numpy()
     t_rs = {np.nan if value is None else value for value in kept["t_r"].to_pylist()}
-    return RoiStatistics(
-        n_scans=means.count,
-        n_timepoints=values.count,
-        mean=values.mean,
-        sd=values.sd,
-        low=values.low,
-        high=values.high,
-        quantiles=histograms[0].quantiles(),
-        quantile_error=histograms[0].width,
-        scan_mean_quantiles=histograms[1].quantiles(),
-        scan_sd_quantiles=histograms[2].quantiles(),
-        scan_mean_error=histograms[1].width,
-        scan_sd_error=histograms[2].width,
-        z_sum=connectivity.z_sum,
-        z_count=connectivity.count,
+    return RoiStatistics.gathered(
+        moments,
+        histograms,
+        connectivity,
         t_r=np.sort(np.array(list(t_rs), dtype=np.float64)),
         length=np.array([lengths.min(), np.median(lengths), lengths.max()], dtype=np.float64),
     )
@@ -114,9 +103,7 @@ def _first_pass(files: list[DataFile], out: Collection[str]) -> tuple[Moments, M
     return values, means, sds, connectivity
 
 
-def _second_pass(
-    files: list[DataFile], out: Collection[str], moments: tuple[Moments, Moments, Moments]
-) -> list[Histogram]:
+def _second_pass(files: list[DataFile], out: Collection[str], moments: Sequence[Moments]) -> list[Histogram]:
     merged = [Histogram(one) for one in moments]
     for counts, means, sds in _passed(files, counts_of_block, {"out": out, "values": moments[0]}):
         merged[0].merge(counts)

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
 from boldstream.errors import StorageError
-from boldstream.storage import absolute_uri, filesystem
+from boldstream.storage import LOCAL, absolute_uri, filesystem, local_path
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,20 @@ class Listing:
     paths: list[str]
     infos: dict[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
+    @cached_property
+    def _folder(self) -> Path | None:
+        """The folder on a local disk."""
+        return local_path(self.root) if self.root.startswith(LOCAL) else None
+
     def state(self, path: str) -> tuple[int, int] | None:
         """Return a file's size in bytes and the time of its last change in ns; None where nobody can tell.
 
         A local disk is asked here, for the files that matter only; links are followed.
         """
-        if not self.root.startswith("file://"):
+        if self._folder is None:
             return self.infos.get(path)
         try:
-            found = Path(filesystem(self.root)[1], path).stat()
+            found = (self._folder / path).stat()
         except OSError:  # a link to nowhere, say; who reads the file says what is wrong with it
             return None
         return found.st_size, found.st_mtime_ns

@@ -34,24 +34,8 @@ def statistics(population):
         connectivity.add(functional_connectivity(x))
         for one, part in zip(histograms, parts, strict=True):
             one.add(part(x))
-    values = moments[0]
-    return RoiStatistics(
-        n_scans=len(population),
-        n_timepoints=values.count,
-        mean=values.mean,
-        sd=values.sd,
-        low=values.low,
-        high=values.high,
-        quantiles=histograms[0].quantiles(),
-        quantile_error=histograms[0].width,
-        scan_mean_quantiles=histograms[1].quantiles(),
-        scan_sd_quantiles=histograms[2].quantiles(),
-        scan_mean_error=histograms[1].width,
-        scan_sd_error=histograms[2].width,
-        z_sum=connectivity.z_sum,
-        z_count=connectivity.count,
-        t_r=np.array([2.0]),
-        length=np.array([80.0, 80.0, 80.0]),
+    return RoiStatistics.gathered(
+        moments, histograms, connectivity, t_r=np.array([2.0]), length=np.array([80.0, 80.0, 80.0])
     )
 
 

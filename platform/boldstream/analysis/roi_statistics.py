@@ -5,6 +5,7 @@ numbers and limits are shared, so the quantiles do not depend on how scans are g
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -149,6 +150,38 @@ class RoiStatistics:
     z_count: NDArray[np.int64]
     t_r: NDArray[np.float64]
     length: NDArray[np.float64]
+
+    @classmethod
+    def gathered(
+        cls,
+        moments: Sequence[Moments],
+        histograms: Sequence[Histogram],
+        connectivity: MeanConnectivity,
+        *,
+        t_r: NDArray[np.float64],
+        length: NDArray[np.float64],
+    ) -> Self:
+        """Put together what the two passes gave: of all timepoints, of scans' means, of their standard deviations."""
+        values, means, _ = moments
+        of_values, of_means, of_sds = histograms
+        return cls(
+            n_scans=means.count,
+            n_timepoints=values.count,
+            mean=values.mean,
+            sd=values.sd,
+            low=values.low,
+            high=values.high,
+            quantiles=of_values.quantiles(),
+            quantile_error=of_values.width,
+            scan_mean_quantiles=of_means.quantiles(),
+            scan_sd_quantiles=of_sds.quantiles(),
+            scan_mean_error=of_means.width,
+            scan_sd_error=of_sds.width,
+            z_sum=connectivity.z_sum,
+            z_count=connectivity.count,
+            t_r=t_r,
+            length=length,
+        )
 
     def connectivity(self) -> MeanConnectivity:
         """Return the mean connectivity as an accumulator."""

@@ -10,6 +10,8 @@ from boldstream.parcellation.gradients import functional_connectivity
 
 EXPECTED = 0.1
 """Share of training scans outside the 5th to 95th percentile."""
+OF_REGIONS = ("median", "iqr", "connectivity")
+"""Differences that `CohortShift` has of every region."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class CohortShift:
     difference: float
     similarity: float
 
+    def of_region(self, at: int) -> dict[str, float]:
+        """Return how large one region's differences are."""
+        return {name: float(getattr(self, name)[at]) for name in OF_REGIONS}
+
 
 def compare_cohorts(new: RoiStatistics, trained: RoiStatistics) -> CohortShift:
     """Put the statistics of a cohort beside those of the training scans."""
@@ -90,10 +96,14 @@ def compare_cohorts(new: RoiStatistics, trained: RoiStatistics) -> CohortShift:
         pairs = np.isfinite(away) & ~np.eye(len(away), dtype=bool)
         by_region = np.where(pairs, away, 0.0).sum(axis=1) / pairs.sum(axis=1)
     there = np.triu(pairs)
-    varies = there.sum() > 1 and r[there].std() > 0 and other[there].std() > 0
-    similarity = float(np.corrcoef(r[there], other[there])[0, 1]) if varies else float("nan")
     difference = float(away[there].mean()) if there.any() else float("nan")
-    return CohortShift(median, ratio, by_region, difference, similarity)
+    return CohortShift(median, ratio, by_region, difference, _similarity(r[there], other[there]))
+
+
+def _similarity(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return Pearson's correlation of two rows of finite values; NaN where one of them does not vary."""
+    varies = len(first) > 1 and first.std() > 0 and second.std() > 0
+    return float(np.corrcoef(first, second)[0, 1]) if varies else float("nan")
 
 
 def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> ScanShift:
@@ -104,12 +114,11 @@ def compare_scan(timeseries: NDArray[np.floating], trained: RoiStatistics) -> Sc
         mean_z = (trained.z_sum / trained.z_count)[upper]
     own = np.arctanh(np.clip(functional_connectivity(x)[upper], -0.999999, 0.999999))
     there = np.isfinite(mean_z)
-    varies = there.sum() > 1 and own[there].std() > 0 and mean_z[there].std() > 0
-    similarity = float(np.corrcoef(own[there], mean_z[there])[0, 1]) if varies else 0.0
+    similarity = _similarity(own[there], mean_z[there])
     return ScanShift(
         _side(x.mean(axis=0), trained.scan_mean_quantiles, trained.scan_mean_error),
         _side(x.std(axis=0), trained.scan_sd_quantiles, trained.scan_sd_error),
-        similarity,
+        0.0 if np.isnan(similarity) else similarity,
     )
 
 

@@ -27,7 +27,7 @@ def shift_page(shift: "Shift") -> str:
             "share": shift.spread.share[at],
             "direction": shift.spread.direction[at],
             "level": shift.level.share[at],
-            **{name: getattr(shift.effect, name)[at] for name in ("median", "iqr", "connectivity") if shift.effect},
+            **(shift.effect.of_region(at) if shift.effect else {}),
         }
         for at in order
         if shift.spread.off[at]
@@ -37,9 +37,7 @@ def shift_page(shift: "Shift") -> str:
         "shift.html.j2",
         shift=shift,
         regions=regions[:MOST],
-        n_regions=len(regions),
         scans=[scan for scan in shift.scans if scan["off"]][:MOST],
-        n_off=sum(scan["off"] for scan in shift.scans),
         picture=base64.b64encode(draw_shift(shift)).decode(),
         most=MOST,
         version=boldstream.__version__,

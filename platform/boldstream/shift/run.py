@@ -12,7 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from boldstream.analysis.roi_statistics import RoiStatistics
-from boldstream.analysis.shift import EXPECTED, CohortShift, RegionShift, compare_cohorts, compare_regions, compare_scan
+from boldstream.analysis.shift import (
+    EXPECTED,
+    OF_REGIONS,
+    CohortShift,
+    RegionShift,
+    compare_cohorts,
+    compare_regions,
+    compare_scan,
+)
 from boldstream.artifacts.cohort import STATISTICS, Cohort, iter_timeseries, open_cohort
 from boldstream.cluster import connect
 from boldstream.encoders.interface import read_description
@@ -55,10 +63,19 @@ class Shift:
     config: ShiftConfig
 
     @property
+    def n_scans_off(self) -> int:
+        """Scans that are off."""
+        return sum(scan["off"] for scan in self.scans)
+
+    @property
+    def n_regions_off(self) -> int:
+        """Regions that are off."""
+        return int(self.spread.off.sum())
+
+    @property
     def verdict(self) -> str:
         """One sentence."""
-        scans = sum(scan["off"] for scan in self.scans)
-        regions = int(self.spread.off.sum())
+        scans, regions = self.n_scans_off, self.n_regions_off
         if not regions and not self.notes and scans <= EXPECTED * len(self.scans):
             but = f", but for {scans} of {len(self.scans)} that are off" if scans else ""
             return f"Cohort {self.cohort.label} is like the scans that {self.model.pointer} was trained on{but}."
@@ -111,8 +128,8 @@ def write_shift(config: ShiftConfig) -> ReportRef:
         shift = measure(cohort, model, trained, config, run)
         run.log_metrics(
             {
-                "scans_off": sum(scan["off"] for scan in shift.scans),
-                "regions_off": int(shift.spread.off.sum()),
+                "scans_off": shift.n_scans_off,
+                "regions_off": shift.n_regions_off,
                 "median_similarity": float(np.median([scan["similarity"] for scan in shift.scans])),
             }
         )
@@ -194,13 +211,6 @@ def compare_block(batch: pa.Table, *, trained: RoiStatistics) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def effects_of(shift: Shift, at: int) -> dict[str, float | None]:
-    """Return how large one region's differences are."""
-    if shift.effect is None:
-        return {"median": None, "iqr": None, "connectivity": None}
-    return _finite({name: float(getattr(shift.effect, name)[at]) for name in ("median", "iqr", "connectivity")})
-
-
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """Return None for NaN, which JSON does not know."""
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
@@ -219,7 +229,7 @@ def _publish(shift: Shift, target: Path) -> ReportRef:
                 "spread_outside": float(shift.spread.share[at]),
                 "level_outside": float(shift.level.share[at]),
                 "off": bool(shift.spread.off[at]),
-                **effects_of(shift, at),
+                **(_finite(shift.effect.of_region(at)) if shift.effect else dict.fromkeys(OF_REGIONS)),
             }
             for at, name in enumerate(shift.cohort.roi_names)
         ],
