@@ -57,12 +57,12 @@ def test_parents__of_two_runs_at_once_are_logged(client):
 
 
 def test_alias__set_by_two_at_once_is_set(client):
-    client.create_registered_model("toy")
-    client.create_model_version("toy", "s3://bucket/toy")
-    ref = ModelRef("models:/toy", "1", "0" * 64)
+    client.create_registered_model("raced")
+    client.create_model_version("raced", "s3://bucket/raced")
+    ref = ModelRef("models:/raced", "1", "0" * 64)
     # MLflow's own fails here, in some rounds
     assert at_once(lambda number: set_alias(ref, f"alias{number}")) == []
-    assert len(client.get_registered_model("toy").aliases) == ROUNDS
+    assert len(client.get_registered_model("raced").aliases) == ROUNDS
 
 
 def test_experiment__opened_by_two_at_once_is_one(tracking, monkeypatch):
