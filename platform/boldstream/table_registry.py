@@ -106,8 +106,10 @@ def _table_key(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:32]
 
 
-def register_table_version(ref: EmbeddingTableRef, manifest: Manifest, run: JobRun | None = None) -> RegisteredVersion:
-    """Register a version of an embedding table, unless it is registered already; the first becomes champion.
+def register_table_version(
+    ref: EmbeddingTableRef, manifest: Manifest, run: JobRun | None = None, *, first_champion: bool = True
+) -> RegisteredVersion:
+    """Register a version of an embedding table, unless it is registered already; the first becomes champion, if wished.
 
     The registered model is ``table.<name>`` (with a part of the URI's hash where another warehouse has the name). The
     version is tied to the run that the manifest names, or to `run`; its artifact is the manifest, its tags say what
@@ -129,7 +131,7 @@ def register_table_version(ref: EmbeddingTableRef, manifest: Manifest, run: JobR
         for one in known.versions:
             if (one.version, one.digest) == (ref.version, ref.digest) and one.number != found.number:
                 _delete_twin(client, known.name, one.number)
-    if known is not None and CHAMPION not in known.aliases and not known.history(CHAMPION):
+    if first_champion and known is not None and CHAMPION not in known.aliases and not known.history(CHAMPION):
         move_alias(known, CHAMPION, found, [found.number])
     return found
 
