@@ -11,7 +11,6 @@ from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.embed import EmbedConfig
-from boldstream.embed.config import Strategy
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.specs import MaskSpec, ObjectiveSpec, OptimSpec
 from boldstream.encoders.windows import WindowSpec
@@ -24,6 +23,7 @@ from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
 from boldstream.shift import ShiftConfig
+from boldstream.strategy import Strategy
 from boldstream.synthesis import Effects, SyntheticSpec
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from boldstream.artifacts.conflicts import NO_RETRIES, until_committed
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.settings import differing_columns, differing_keys
+from boldstream.artifacts.settings import differing_columns, differing_keys, without_retired
 from boldstream.artifacts.table_reader import MANIFEST_PROPERTY, TableReader
 from boldstream.errors import OutputExistsError
 from boldstream.storage import publish_bytes, remove_files
@@ -67,7 +67,7 @@ class VersionedTable(TableReader):
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
-        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
+        theirs = without_retired(json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {})
         return differing_keys(theirs, identity) + differing_columns(self.schema, schema)
 
     def drop(self) -> None:
