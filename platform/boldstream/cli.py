@@ -26,6 +26,7 @@ JOBS = {
     "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
     "import_weights": "check weights from elsewhere and register them as a model version",
     "embed": "embed a cohort with a model version into an embedding table",
+    "adjust": "harmonize, project and residualize an embedding table, fitted on training subjects",
     "shift": "tell how far a cohort is from the scans that a model was trained on",
     "report": "write the HTML report of embedding tables",
 }
@@ -37,6 +38,7 @@ DOORS = {
     "pretrain": ("pretrain", "PretrainConfig"),
     "import_weights": ("import_weights", "ImportWeightsConfig"),
     "embed": ("embed_cohort", "EmbedConfig"),
+    "adjust": ("adjust_table", "AdjustConfig"),
     "shift": ("write_shift", "ShiftConfig"),
     "report": ("write_report", "ReportConfig"),
 }

@@ -96,14 +96,17 @@ class Adjustment(TransformerMixin, BaseEstimator):
         self.filled_ = {name: self._filler(name, values) for name, values in known.items() if self._is_filled(name)}
         known = self._complete(known)
         self.levels_ = {name: np.unique(values).tolist() for name, values in known.items() if name not in NUMBERS}
-        stand_in = stand_in_of(self.unseen_site, self.reference_site)
-        if stand_in and SITE in self.levels_ and stand_in not in self.levels_[SITE]:
-            there = ", ".join(self.levels_[SITE])
-            raise ValueError(f"reference_site {stand_in!r} has no training rows (there: {there})")
+        self._check_reference()
         self.fitted_: list[FittedStep] = []
         for step in self.steps:
             x = self._add(step).fit_transform(x, covariates=known)
         return x
+
+    def _check_reference(self) -> None:
+        stand_in = stand_in_of(self.unseen_site, self.reference_site)
+        if stand_in and SITE in self.levels_ and stand_in not in self.levels_[SITE]:
+            there = ", ".join(self.levels_[SITE])
+            raise ValueError(f"reference_site {stand_in!r} has no training rows (there: {there})")
 
     def transform(self, X: ArrayLike, covariates: Covariates | None = None) -> NDArray:
         """Return rows adjusted; nothing is learnt from them.
@@ -213,6 +216,7 @@ class Adjustment(TransformerMixin, BaseEstimator):
             raise ValueError(f"the values {sorted(values)} are not those of {len(self.steps)} steps")
         for name in names:
             setattr(self, name, values[name])
+        self._check_reference()
         self.fitted_ = []
         left = set(arrays)
         for i, (step, told) in enumerate(zip(self.steps, values["steps"], strict=True)):
