@@ -127,44 +127,49 @@ def fit_or_find(
         "adjust: fitting on %d rows of %d subjects (%.2f GB), %d subjects held out by the %s's split",
         len(x), n_different(train["subject"]), x.nbytes / 1e9, len(split.held_out), split.told["of"],
     )  # fmt: skip
-    covariates = covariates_of(train)
-    try:
-        adjustment.fit(x, covariates=covariates)
-    except ValueError as error:
-        raise AdjustmentError(f"the recipe cannot be fitted on {len(x)} rows of {source.label}: {error}") from None
+    _fit(adjustment, x, train, source.label)
     # now that the training rows' sites are known, and before anything is written
     refuse(adjustment.foreign(covariates_of(rows), rows.num_rows), rows, config.refuse)
-    for note in adjustment.notes():
-        logger.warning("adjust: %s", note)
-    arrays, values = adjustment.state()
-    content = {
-        "learnt": {
-            "steps": STEPS.dump_python(recipe.steps, mode="json"),
-            "impute": config.impute.model_dump(mode="json"),
-            "values": values,
-        },
-        "strategy": recipe.strategy.embedding(),
-        "pending": recipe.pending,
-        "model_digest": identity["model_digest"],
-        "split": split.told,
-        "n_train": len(x),
-        "n_train_subjects": n_different(train["subject"]),
-        "imputed_in_training": adjustment.n_filled(covariates, len(x)),
-        **adjustment.dims(),
-        "notes": adjustment.notes(),
-        "nuisance": _measure(config, adjustment, x, covariates, train),
-    }
     return publish_adjustment(
         warehouse,
         config.output,
-        arrays,
+        adjustment.state()[0],
         config=config.model_dump(mode="json"),
         identity=identity,
         parents=[Parent.of(source.ref)],
         rows=len(x),
-        content=content,
+        content={
+            **_described(adjustment, recipe),
+            "model_digest": identity["model_digest"],
+            "split": split.told,
+            "n_train": len(x),
+            "n_train_subjects": n_different(train["subject"]),
+            "imputed_in_training": adjustment.n_filled(covariates_of(train), len(x)),
+            "nuisance": _measure(config, adjustment, x, train),
+        },
         mlflow_run_id=run.run_id,
     )
+
+
+def _fit(adjustment: Adjustment, x: NDArray[np.float32], train: pa.Table, label: str) -> None:
+    try:
+        adjustment.fit(x, covariates=covariates_of(train))
+    except ValueError as error:
+        raise AdjustmentError(f"the recipe cannot be fitted on {len(x)} rows of {label}: {error}") from None
+    for note in adjustment.notes():
+        logger.warning("adjust: %s", note)
+
+
+def _described(adjustment: Adjustment, recipe: Recipe) -> dict[str, Any]:
+    """Return what `restore` needs beside the arrays, and what a manifest tells of a fitted adjustment."""
+    assert adjustment.impute is not None
+    learnt = {
+        "steps": STEPS.dump_python(recipe.steps, mode="json"),
+        "impute": adjustment.impute.model_dump(mode="json"),
+        "values": adjustment.state()[1],
+    }
+    told = {"strategy": recipe.strategy.embedding(), "pending": recipe.pending, "notes": adjustment.notes()}
+    return {"learnt": learnt, **told, **adjustment.dims()}
 
 
 def n_different(column: pa.ChunkedArray) -> int:
@@ -223,17 +228,10 @@ def vectors_of(column: pa.ChunkedArray, label: str, n_dims: int | None = None) -
     return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(column), -1)
 
 
-def _measure(
-    config: AdjustConfig,
-    adjustment: Adjustment,
-    x: NDArray[np.float32],
-    covariates: dict[str, NDArray],
-    train: pa.Table,
-) -> dict[str, Any]:
-    """Look for site and motion in a part of the training rows, before and after."""
+def _measure(config: AdjustConfig, adjustment: Adjustment, x: NDArray[np.float32], train: pa.Table) -> dict[str, Any]:
+    """Look for site and motion in training rows, at most so many, before and after; the same rows every time."""
     if not config.measured_rows:
         return {"not_measured": "measured_rows is 0"}
-    # the same rows every time, and no site's or family's alone
     some = np.sort(np.random.default_rng(0).permutation(len(x))[: config.measured_rows])
-    part = {name: values[some] for name, values in covariates.items()}
-    return before_and_after(adjustment, x[some], part, as_array(train["subject"])[some])
+    covariates = {name: values[some] for name, values in covariates_of(train).items()}
+    return before_and_after(adjustment, x[some], covariates, as_array(train["subject"])[some])

@@ -45,11 +45,9 @@ def site_accuracy(x: NDArray, site: ArrayLike, subjects: ArrayLike, seed: int = 
         return {}
     rows = np.isin(sites, levels)
     x, sites, names = x[rows], sites[rows], names[rows]
-    found = np.empty_like(sites)
+    found, priors = np.empty_like(sites), np.full(len(levels), 1 / len(levels))
     for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed).split(x, sites, names):
-        model = LinearDiscriminantAnalysis(
-            solver="lsqr", shrinkage="auto", priors=np.full(len(levels), 1 / len(levels))
-        )
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=priors)
         found[test] = model.fit(x[train], sites[train]).predict(x[test])
     return {SITE_ACCURACY: float(balanced_accuracy_score(sites, found)), SITE_CHANCE: 1 / len(levels)}
 
@@ -87,8 +85,9 @@ def before_and_after(
     """Measure vectors as they are, and after the adjustment learnt from other subjects; each half from the other.
 
     In the rows that an adjustment was learnt from it leaves less of site and motion than in others, and probes do worse
-    than by chance; so neither the probe nor the adjustment has seen the rows that are looked at. As only half of the
-    rows are learnt from, the adjustment of all of them leaves a little less.
+    than by chance; so neither the probe nor the adjustment has seen the rows that are looked at. What is left is what
+    the recipe does not remove, and the error of what it has learnt: a shift common to a site's new rows, which many
+    dimensions together betray. An adjustment of all rows, twice as many, has half that error's variance.
 
     Parameters
     ----------

@@ -67,8 +67,9 @@ class VersionedTable(TableReader):
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
-        theirs = without_retired(json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {})
-        return differing_keys(theirs, identity) + differing_columns(self.schema, schema)
+        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
+        settings = differing_keys(without_retired(theirs), without_retired(identity))
+        return settings + differing_columns(self.schema, schema)
 
     def drop(self) -> None:
         """Remove the table and its files, if there are any."""
