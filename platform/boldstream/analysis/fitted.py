@@ -76,11 +76,14 @@ class FittedStep(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         x = validate_data(self, X, dtype=FLOATS, reset=False)
         beside = self._beside(covariates, len(x))
-        parts = [
-            self._apply(x[rows].astype(np.float64), *(one[rows] for one in beside)).astype(x.dtype)
-            for rows in blocks(len(x))
-        ]
-        return np.concatenate(parts)
+        found: NDArray | None = None
+        for rows in blocks(len(x)):
+            part = self._apply(x[rows].astype(np.float64), *(one[rows] for one in beside))
+            if found is None:
+                found = np.empty((len(x), part.shape[1]), dtype=x.dtype)
+            found[rows] = part
+        assert found is not None  # validated: there is a row
+        return found
 
     def fit_transform(self, X: ArrayLike, y: object = None, covariates: Covariates | None = None) -> NDArray:
         """Learn from rows and return them changed."""
