@@ -8,6 +8,7 @@
     ├── ArtifactError          something that claims to be an artifact and is not whole
     │   ├── CohortError        … a cohort
     │   ├── EmbeddingsError    … an embedding table
+    │   ├── AdjustmentError    … a fitted adjustment, or rows that none can be fitted on or applied to
     │   └── OutputExistsError  … an output that is there already and belongs to another run
     ├── SourceError            source files or tables that no cohort can be made of
     ├── ScanError              one scan that cannot be used; carries the quarantine reason
@@ -51,6 +52,10 @@ class CohortError(ArtifactError):
 
 class EmbeddingsError(ArtifactError):
     """An embedding table is not there or not whole."""
+
+
+class AdjustmentError(ArtifactError):
+    """An adjustment is not there or not whole, or cannot be fitted on these rows or applied to them."""
 
 
 class OutputExistsError(ArtifactError):

@@ -144,7 +144,7 @@ class Lab:
             "ingest_cohort": ingest,
             "fit_gradient": common | {"output": "g", "n_components": 3},
             "pretrain": common | {"output": "toy", "gradient": "g", **sizes},
-            "toy_v1": {"id": "toy_v1", "window": {"length": 32, "stride": 14}, "project_dim": None},
+            "toy_v1": {"id": "toy_v1", "window": {"length": 32, "stride": 14}},
         }
         for name, values in configs.items():
             (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(values))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "shift", "report"]
+JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "adjust", "shift", "report"]
 EXAMPLES = {"import_weights": "brainjepa", "shift": "abide"}
 
 

@@ -12,13 +12,13 @@ from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, embedding_schema
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.embed.attempt import Setback, attempt, traceback_digest
-from boldstream.embed.config import Strategy
 from boldstream.embed.outputs import Outputs
 from boldstream.embed.plan import plan_rows
 from boldstream.embed.read import read_scans
 from boldstream.embed.task import EmbedTask
 from boldstream.errors import EmbeddingsError, OutputExistsError, ScanError
 from boldstream.storage import Warehouse, local_path
+from boldstream.strategy import Strategy
 
 CARRIED = pa.schema(
     [pa.field("scan_key", pa.string(), nullable=False), pa.field("subject", pa.string(), nullable=False)]

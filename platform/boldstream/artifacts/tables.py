@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from boldstream.artifacts.conflicts import NO_RETRIES, until_committed
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.settings import differing_columns, differing_keys
+from boldstream.artifacts.settings import differing_columns, differing_keys, without_retired
 from boldstream.artifacts.table_reader import MANIFEST_PROPERTY, TableReader
 from boldstream.errors import OutputExistsError
 from boldstream.storage import publish_bytes, remove_files
@@ -67,11 +67,11 @@ class VersionedTable(TableReader):
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
-        return differing_keys(self.run_settings(), identity) + differing_columns(self.schema, schema)
+        return differing_keys(self.run_settings(), without_retired(identity)) + differing_columns(self.schema, schema)
 
     def run_settings(self) -> dict[str, Any]:
         """Return what the runs that write to the table have in common."""
-        return json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
+        return without_retired(json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {})
 
     def set_run_settings(self, identity: dict[str, Any], back_to: str | None = None) -> None:
         """Let runs of other settings write to the table; `back_to` takes up the rows of a published version again."""
