@@ -23,7 +23,8 @@ COMMAND = re.compile(
         )(?P<words>[^\n`]*)""",
     re.VERBOSE | re.MULTILINE,
 )
-OF_SUBMIT = {"--address"}
+OF_SUBMIT = {"--address": 1, "--time-zone": 1, "--follow": 0, "--installed": 0}
+"""What `boldstream submit` reads itself, and how many words follow; after ``--`` come the job's own options."""
 
 
 def texts(value):
@@ -89,9 +90,15 @@ def expand(words):
     """Put in what the shell, or Kubernetes, puts in from the settings; leave out what `submit` itself reads."""
     settings = dict(line.split("=", 1) for line in SETTINGS)
     words = [re.sub(r"\$\(?(\w+)\)?", lambda found: settings[found[1]], word) for word in words]
-    while own := next((word for word in words if word in OF_SUBMIT), None):
-        del words[words.index(own) : words.index(own) + 2]
-    return words
+    cut = words.index("--") if "--" in words else len(words)
+    own, kept = words[:cut], []
+    while own:
+        word = own.pop(0)
+        if word in OF_SUBMIT:
+            del own[: OF_SUBMIT[word]]
+        else:
+            kept.append(word)
+    return kept + words[cut + 1 :]
 
 
 @pytest.mark.parametrize(("job", "words"), FOUND)
@@ -111,6 +118,7 @@ def test_submit__is_a_command():
         [sys.executable, "-c", code, "submit", "--help"], capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
+    assert [option for option in OF_SUBMIT if option not in found.stdout] == []
 
 
 @pytest.mark.parametrize(
@@ -129,3 +137,8 @@ def test_submit__is_a_command():
 )
 def test_commands__are_read_as_a_shell_reads_them(text, expected):
     assert list(commands(text)) == expected
+
+
+def test_submit__gives_a_job_what_stands_after_two_dashes():
+    words = ["--config", "a.yaml", "--address", "http://h", "--follow", "--", "--warehouse", "$(BOLDSTREAM_WAREHOUSE)"]
+    assert expand(words) == ["--config", "a.yaml", "--warehouse", "s3://boldstream/warehouse"]

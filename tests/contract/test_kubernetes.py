@@ -189,7 +189,11 @@ def test_nightly__names_a_time_zone_that_exists(kind):
 
 def test_cronjob__never_runs_two_nights_at_once_nor_one_twice():
     spec = named("CronJob")["spec"]
-    assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
+    container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    # a second pod of the same night follows what the first has submitted, by a name with the same zone's date
+    assert "--follow" in container["args"]
+    assert container["args"][container["args"].index("--time-zone") + 1] == spec["timeZone"]
 
 
 def test_references__point_at_what_is_there():

@@ -1,6 +1,7 @@
 """No file that configures anything holds a credential; the search is shown to find what it is to find."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def credentials(text):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file__holds_no_credential(path):
     assert credentials(path.read_text()) == []
+
+
+def test_secrets_of_the_lab__are_ignored_by_git():
+    found = subprocess.run(
+        ["git", "check-ignore", "deploy/.env", ".ray-token-ab"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["deploy/.env", ".ray-token-ab"]
 
 
 def test_files__are_searched():
