@@ -15,7 +15,6 @@ from boldstream.cli import DOORS, parse_config
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.name != ".env")
-SETTINGS = yaml.safe_load((DEPLOY / "kuberay" / "kustomization.yaml").read_text())["configMapGenerator"][0]["literals"]
 COMMAND = re.compile(
     r"""(?: (?:^|[\s/`"])python3?\s+(?P<script>jobs/\w+\.py)  # what a person types, and Ray's entrypoints
           | boldstream\.sbatch\s+(?P<batch>jobs/\w+\.py)
@@ -86,10 +85,8 @@ def test_commands__are_found_in_all_kinds_of_files():
     }
 
 
-def expand(words):
-    """Put in what the shell, or Kubernetes, puts in from the settings; leave out what `submit` itself reads."""
-    settings = dict(line.split("=", 1) for line in SETTINGS)
-    words = [re.sub(r"\$\(?(\w+)\)?", lambda found: settings[found[1]], word) for word in words]
+def of_job(words):
+    """Leave out what `submit` itself reads; after two dashes all is the job's."""
     cut = words.index("--") if "--" in words else len(words)
     own, kept = words[:cut], []
     while own:
@@ -108,8 +105,10 @@ def test_command__is_a_job_whose_configuration_loads(monkeypatch, job, words):
     assert job in DOORS
     config_class = getattr(importlib.import_module(f"boldstream.{job}"), DOORS[job][1])
     assert "--config" in words
-    config = parse_config(config_class, expand(words))
+    config = parse_config(config_class, of_job(words))
     assert isinstance(config, config_class)
+    named = [value for value in config.model_dump(mode="json").values() if str(value).endswith(".yaml")]
+    assert [name for name in named if not Path(name).is_file()] == []
 
 
 def test_submit__is_a_command():
@@ -140,5 +139,5 @@ def test_commands__are_read_as_a_shell_reads_them(text, expected):
 
 
 def test_submit__gives_a_job_what_stands_after_two_dashes():
-    words = ["--config", "a.yaml", "--address", "http://h", "--follow", "--", "--warehouse", "$(BOLDSTREAM_WAREHOUSE)"]
-    assert expand(words) == ["--config", "a.yaml", "--warehouse", "s3://boldstream/warehouse"]
+    words = ["--config", "a.yaml", "--address", "http://h", "--follow", "--", "--warehouse", "s3://b/w"]
+    assert of_job(words) == ["--config", "a.yaml", "--warehouse", "s3://b/w"]

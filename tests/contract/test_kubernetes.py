@@ -191,6 +191,10 @@ def test_cronjob__never_runs_two_nights_at_once_nor_one_twice():
     spec = named("CronJob")["spec"]
     container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     assert spec["concurrencyPolicy"] == "Forbid"
+    assert [rule["action"] for rule in spec["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]] == [
+        "Ignore",
+        "FailJob",
+    ]
     # a second pod of the same night follows what the first has submitted, by a name with the same zone's date
     assert "--follow" in container["args"]
     assert container["args"][container["args"].index("--time-zone") + 1] == spec["timeZone"]
