@@ -16,6 +16,8 @@
     ├── ModelError             a model version that cannot be found or built
     │   └── CheckpointError    … whose weights have a missing, extra or wrongly shaped key
     ├── TrainingError          a pretraining that cannot start or go on
+    ├── ClusterError           a cluster's job server that does not do what it is asked
+    │   └── AlreadySubmittedError  … because the same job was submitted to it before
     └── IncompleteError        an output that was made and published, without scans that failed; carries its reference
 
 Messages say what happened, with the values, and what to do next. The command line prints them as one clean
@@ -108,6 +110,14 @@ class CheckpointError(ModelError):
 
 class TrainingError(BoldstreamError):
     """A pretraining cannot start or go on."""
+
+
+class ClusterError(BoldstreamError):
+    """A cluster cannot be reached, refuses, or has no such job."""
+
+
+class AlreadySubmittedError(ClusterError):
+    """A job of the same name was submitted before."""
 
 
 class IncompleteError(BoldstreamError):
