@@ -8,7 +8,8 @@ from boldstream.doctor.finding import NOTE, OK, WRONG, Finding
 from boldstream.errors import StorageError, first_line
 from boldstream.storage import CATALOG_VARIABLE, LOCAL_CATALOG, Warehouse, is_local, local_path
 
-LOCK_WAIT_S = "5"
+LOCK_WAIT_S = "2"
+"""Opening tries four times."""
 MEND = (
     f"{CATALOG_VARIABLE} names the catalog; is its server up, the password right, its disk writable and not full, and "
     "does no other process hold it?"

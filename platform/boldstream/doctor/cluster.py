@@ -71,5 +71,4 @@ def _ask_inside(server: JobServer, parcel: Parcel, command: str, limit_s: float)
         last = next((line for line in reversed([*job.message.splitlines(), *lines]) if line.strip()), "")
         mend = f"{LOG_MEND} {name}. A module that is missing: is `python` on the head the one that Ray runs on?"
         return [Finding("jobs", "head", WRONG, f"a job {job.fate()}: {last.strip()}", mend)]
-    server.forget(name)
-    return [Finding("jobs", "head", OK, "a job was run"), *from_json(told[-1])]
+    return [Finding("jobs", "head", OK, f"the job {name} was run"), *from_json(told[-1])]

@@ -20,7 +20,7 @@ WAREHOUSE = "warehouse"
 EXIT_WRONG = 1
 EPILOG = f"""\
 Without --address it looks at this machine, where `python jobs/…` would run. With --address it runs a small job on the
-cluster (nothing is left of it) and looks at every node from there, with the variables that jobs have there.
+cluster (doctor-DATE-TIME) and looks at every node from there, with the variables that jobs have there.
 
 Its exit status is 0 if jobs can run (notes are no fault), {EXIT_WRONG} if something is wrong, 2 if the command line is.
 

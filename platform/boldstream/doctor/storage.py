@@ -4,6 +4,8 @@ import os
 import uuid
 from pathlib import Path
 
+import pyarrow.fs as pafs
+
 from boldstream.doctor.clock import judge_clock
 from boldstream.doctor.finding import NOTE, OK, SKIPPED, WRONG, Finding
 from boldstream.errors import StorageError
@@ -38,9 +40,12 @@ def check_storage(where: str, location: str) -> list[Finding]:
             return [Finding(PART, where, WRONG, f"nobody answers at {endpoint} ({error})", mend)]
     probe = f"{uri}/.boldstream-doctor/{uuid.uuid4().hex}"
     try:
+        fs, path = filesystem(probe)
+        bucket = path.partition("/")[0]
+        if _is_missing(fs, bucket):
+            return [*found, Finding(PART, where, WRONG, f"there is no bucket {bucket!r}", MEND_KEYS)]
         publish_bytes(probe, PROBE)
         same = read_bytes(probe) == PROBE
-        fs, path = filesystem(probe)
         fs.delete_file(path)
     except (StorageError, OSError) as error:
         return [*found, Finding(PART, where, WRONG, " ".join(str(error).split()), MEND_KEYS)]
@@ -50,6 +55,14 @@ def check_storage(where: str, location: str) -> list[Finding]:
     if not uri.startswith("s3://"):
         return [*found, Finding("lease", where, SKIPPED, "conditional puts are checked on s3:// only")]
     return [*found, _check_condition(where, f"{probe}-once")]
+
+
+def _is_missing(fs: pafs.FileSystem, bucket: str) -> bool:
+    """Say whether there is surely no such bucket; some servers would make one for a first file."""
+    try:
+        return bool(fs.get_file_info(bucket).type == pafs.FileType.NotFound)
+    except OSError:  # no right to ask, or wrong keys: what comes next tells more than this question's bare 403
+        return False
 
 
 def _check_condition(where: str, probe: str) -> Finding:

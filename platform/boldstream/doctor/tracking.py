@@ -1,5 +1,6 @@
 """MLflow: whether it answers, takes who asks, and is of this version."""
 
+import base64
 import importlib.metadata
 import os
 from pathlib import Path
@@ -73,11 +74,20 @@ def _check_store(where: str, shown: str) -> Finding:
     return Finding("mlflow", where, OK, f"{shown} answers")
 
 
+def _credentials() -> dict[str, str]:
+    """Return the HTTP header that MLflow's client would show."""
+    name, password = (os.environ.get(f"MLFLOW_TRACKING_{word}") for word in ("USERNAME", "PASSWORD"))
+    if name and password:
+        return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def _check_version(where: str, uri: str, store: Finding) -> list[Finding]:
     """Compare the server's version with this machine's, as far as the server tells it."""
     if store.state != OK:
         return []
-    told = ask(f"{uri.rstrip('/')}/version", ASK_S)
+    told = ask(f"{uri.rstrip('/')}/version", ASK_S, _credentials())
     ours = importlib.metadata.version("mlflow")
     if told.status != 200:
         return []

@@ -9,20 +9,20 @@ from typing import Any
 from boldstream.errors import ClusterError
 from boldstream.remote.server import Job, JobServer
 
-QUIET_S = 10.0
-"""After so long without a line the cluster is asked whether the job is over: a lost connection tells nothing."""
+QUIET_S = 15.0
+"""After so long without a line the log is asked for by itself: a connection that is lost in silence tells nothing."""
 PATIENCE_S = 120.0
 """A cluster that does not answer for so long is given up (the job is not)."""
 PAUSE_S = 2.0
 
 
-def follow(server: JobServer, name: str, write: Callable[[str], Any], patience_s: float = PATIENCE_S) -> Job:
+def follow(server: JobServer, name: str, write: Callable[[str], Any]) -> Job:
     """Write a job's log as it grows, from its start; return the job once it is over.
 
     Raises
     ------
     ClusterError
-        If there is no such job, or the cluster does not answer for `patience_s`.
+        If there is no such job, or the cluster does not answer for `PATIENCE_S`.
     """
     import aiohttp
 
@@ -38,8 +38,8 @@ def follow(server: JobServer, name: str, write: Callable[[str], Any], patience_s
             if job is not None:
                 log.finish()
         except ClusterError as error:
-            if time.monotonic() - heard > patience_s:
-                raise ClusterError(f"{error}, and has not for {patience_s:g} s; {name} may still run") from None
+            if time.monotonic() - heard > PATIENCE_S:
+                raise ClusterError(f"{error}, and has not for {PATIENCE_S:g} s; {name} may still run") from None
         else:
             heard = time.monotonic()
             if job is None:
@@ -57,18 +57,16 @@ class _Log:
         self.written = 0
 
     async def tail(self) -> None:
-        """Write what comes until the connection ends, or the job has been over for a while."""
+        """Write what comes until the connection ends or proves to be lost."""
         stream = aiter(self.server.client.tail_job_logs(self.name))
         told = 0
-        was_over = False
         coming = asyncio.ensure_future(_next(stream))
         try:
             while True:
                 done, _ = await asyncio.wait({coming}, timeout=QUIET_S)
                 if not done:
-                    if was_over:
+                    if await asyncio.to_thread(self._was_lost):
                         return
-                    was_over = (await asyncio.to_thread(self.server.job, self.name)).over
                     continue
                 text = coming.result()
                 if text is None:
@@ -78,6 +76,13 @@ class _Log:
                 coming = asyncio.ensure_future(_next(stream))
         finally:
             coming.cancel()
+
+    def _was_lost(self) -> bool:
+        """Say whether the connection keeps something back: a line, or that the job is over."""
+        before = self.written
+        over = self.server.job(self.name).over
+        self.finish()
+        return over or self.written > before
 
     def finish(self) -> None:
         """Write what no connection told."""

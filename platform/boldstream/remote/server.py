@@ -224,10 +224,6 @@ class JobServer:
         """Ask a job to stop; say whether it ran."""
         return self._asked(self.client.stop_job, name)
 
-    def forget(self, name: str) -> None:
-        """Take a job that is over out of the cluster's list."""
-        self._asked(self.client.delete_job, name)
-
 
 def _job(found: Any) -> Job:
     return Job(
