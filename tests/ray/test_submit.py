@@ -226,12 +226,15 @@ def test_plain_ray_job_submit__works_as_the_docs_say(head, tmp_path):
     assert "no cohort 'abide' in warehouse" in found.stdout
 
 
-def test_following__outlasts_lost_connections_and_gives_up_a_cluster_that_is_gone(head, folder):
+def test_following__outlasts_lost_connections_and_gives_up_a_cluster_that_is_gone(head, folder, run):
     """Websockets do not get through the proxy, and nobody tells: the log comes all the same, once."""
+    name = "gradients-s-2026-04-04"
+    assert run(*order(60, "--date", "2026-04-04", "--no-wait")).returncode == 0
     proxy = Proxy("127.0.0.1", int(head.address.rpartition(":")[2]))
-    code = "from boldstream.remote import follow; follow.PATIENCE_S, follow.QUIET_S = 4, 0.5"
+    code = "from boldstream.remote import follow, server; from boldstream.cli import main"
+    code += "; follow.PATIENCE_S, follow.QUIET_S, server.SILENCE_S = 8, 0.5, 2; main()"
     following = subprocess.Popen(
-        [sys.executable, "-c", f"{code}; from boldstream.cli import main; main()", *order(60, "--date", "2026-04-04")],
+        [sys.executable, "-c", code, "jobs", "logs", name, "--follow"],
         cwd=folder,
         env=head.environment(RAY_API_SERVER_ADDRESS=f"http://{proxy.endpoint}"),
         stdout=subprocess.PIPE,
@@ -243,13 +246,13 @@ def test_following__outlasts_lost_connections_and_gives_up_a_cluster_that_is_gon
         lines.append(line)
         if line == "begun\n":
             break
-    proxy.mode = "down"
-    time.sleep(2)
-    proxy.mode = "pass"  # less than what is borne
+    proxy.mode, proxy.share = "stall", 1  # less long than what is borne
     time.sleep(4)
+    proxy.mode = "pass"
+    time.sleep(7)
     assert following.poll() is None
     proxy.mode = "down"
     out, err = following.communicate(timeout=60)
     proxy.close()
     assert (following.returncode, out, len(lines)) == (2, "", len(set(lines))), err
-    assert re.search(r"does not answer any more \(.*\), and has not for 4 s; gradients-s-2026-04-04 may still run", err)
+    assert re.search(r"does not answer any more \(.*\), and has not for 8 s; gradients-s-2026-04-04 may still run", err)

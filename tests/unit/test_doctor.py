@@ -12,7 +12,7 @@ from boldstream.cli import run_on_cluster
 from boldstream.doctor.catalog import check_catalog
 from boldstream.doctor.clock import judge_clock
 from boldstream.doctor.finding import Finding, from_json, say, to_json
-from boldstream.doctor.machine import check_disk, check_python, judge_gpus, judge_versions, read_versions
+from boldstream.doctor.machine import check_disk, check_gpu, check_python, judge_gpus, judge_versions, read_versions
 from boldstream.doctor.storage import check_storage
 from boldstream.doctor.tracking import check_tracking, hide_password
 from boldstream.remote.answer import DATE_STEP_S, skew_of
@@ -181,6 +181,12 @@ def test_gpus__are_judged(promised, seen, has_device, state, text):
     found = judge_gpus("n", promised, seen, "2.9+cpu", has_device=has_device)
     assert found.state == state
     assert text in found.found
+
+
+def test_gpus__that_torch_does_not_see():
+    found = check_gpu("n", 99)
+    assert (found.state, found.found.startswith("Ray promises 99, torch ")) == ("wrong", True), found
+    assert "--num-gpus 0" in found.mend
 
 
 @needs_mount

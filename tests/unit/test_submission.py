@@ -242,6 +242,10 @@ def test_password__is_found_in_uris_only():
         (["--config", "configs/a.yaml", "--exclude", "configs/"], "ConfigError: configs/a.yaml: does not go to the cl"),
         (["--config", "configs/a.yaml", "--date", "x"], "ConfigError: --date: 'x' is no date"),
         (["--config", "configs/a.yaml", "--env", "MY_KEY=1"], "ConfigError: --env: MY_KEY looks like a secret"),
+        (
+            ["--config", "configs/a.yaml", "--follow", "--no-wait"],
+            "argument --no-wait: not allowed with argument --follow",
+        ),
         ([], "boldstream submit: the following arguments are required: --config"),
         (["--config", "configs/a.yaml", "--again=1"], "boldstream submit: argument --again: ignored explicit argument"),
     ],

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 EXAMPLE = "http://head:8265"
 ANSWER_S = 10.0
+SILENCE_S = 60.0
+"""A request without one byte of an answer for so long is given up; Ray's client would wait for ever."""
 STOPPED_STATUS = 130
 """Of a job that was stopped, as of a command that Ctrl-C ended."""
 
@@ -150,7 +152,12 @@ class JobServer:
         for name in ("modules.dashboard_sdk", "modules.job.sdk"):
             logging.getLogger(f"ray.dashboard.{name}").setLevel(logging.WARNING)
         logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
-        return JobSubmissionClient(self.address, headers=self.token.headers if self.token else None)
+
+        class PatientClient(JobSubmissionClient):
+            def _do_request(self, *words: Any, **kwargs: Any) -> Any:
+                return super()._do_request(*words, timeout=SILENCE_S, **kwargs)
+
+        return self._asked(PatientClient, self.address, headers=self.token.headers if self.token else None)
 
     def _asked(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call the client; what Ray raises becomes one line."""

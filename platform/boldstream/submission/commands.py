@@ -99,9 +99,10 @@ def _submit_parser(jobs: Mapping[str, str]) -> argparse.ArgumentParser:
     add_address(parser)
     parser.add_argument("--date", metavar="D", help="of the name: 2026-11-28, or now (default: today)")
     parser.add_argument("--time-zone", default=TIME_ZONE, metavar="Z", help="today's (default: %(default)s)")
-    parser.add_argument("--follow", action="store_true", help="where it was submitted before, follow that one")
     parser.add_argument("--again", action="store_true", help="where the last try failed or was stopped, try again")
-    parser.add_argument("--no-wait", action="store_true", help="do not show the log; end when it is submitted")
+    log = parser.add_mutually_exclusive_group()
+    log.add_argument("--follow", action="store_true", help="where it was submitted before, follow that one")
+    log.add_argument("--no-wait", action="store_true", help="do not show the log; end when it is submitted")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME[=V]", help="set a variable of the job (no secrets)"
     )
