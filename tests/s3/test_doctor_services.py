@@ -129,6 +129,18 @@ def test_tracking__that_is_well(tracking):
     assert told(found) == [("mlflow", "ok"), ("mlflow", "ok"), ("clock", "ok")], found
 
 
+def test_tracking__with_the_password_in_its_address(tracking, monkeypatch):
+    import mlflow
+
+    for password, state in (("long-enough-for-it", "ok"), ("wr0ng", "wrong")):
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+        mlflow.set_tracking_uri(tracking.replace("://", f"://admin:{password}@"))
+        store, *rest = check_tracking("n", on_cluster=True)
+        assert store.state == state, store
+        assert password not in repr([store, *rest])
+
+
 @pytest.mark.parametrize("password", ["wrong", None])
 def test_tracking__that_does_not_take_the_password(tracking, monkeypatch, password):
     if password:

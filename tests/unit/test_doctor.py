@@ -264,3 +264,4 @@ def test_tracking__that_is_not_set_on_a_cluster():
 def test_password__is_hidden():
     assert hide_password("https://me:pw@host:1/a@b") == "https://host:1/a@b"
     assert hide_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert hide_password("GET http://me:pw@host/x and s3://b/a@1 failed") == "GET http://host/x and s3://b/a@1 failed"
