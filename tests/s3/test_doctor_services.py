@@ -93,7 +93,7 @@ def mlflow_server(tmp_path_factory):
     uri = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
-        while not _is_up(f"{uri}/health"):
+        while not (_is_up(f"{uri}/health") and _is_up(f"{uri}/version")):  # the first page takes longest
             assert server.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
             time.sleep(0.5)
         yield uri
@@ -106,7 +106,9 @@ def _is_up(url):
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status == 200
-    except (urllib.error.URLError, ConnectionError):
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 

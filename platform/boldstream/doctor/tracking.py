@@ -101,7 +101,10 @@ def _check_version(where: str, uri: str, store: Finding) -> list[Finding]:
     """Compare the server's version with this machine's, as far as the server tells it."""
     if store.state != OK:
         return []
-    told = ask(f"{uri.rstrip('/')}/version", ASK_S, _credentials())
+    try:
+        told = ask(f"{uri.rstrip('/')}/version", ASK_S, _credentials())
+    except OSError as error:
+        return [Finding("mlflow", where, NOTE, f"its version cannot be asked for ({error})", "is it overloaded?")]
     ours = importlib.metadata.version("mlflow")
     if told.status != 200:
         return []
