@@ -52,8 +52,8 @@ def test_a_projection_that_loses_nothing__changes_nothing():
 
 def test_two_rows_of_a_subject__are_never_trained_and_tested_on():
     """Every subject has a vector of its own, twice, and sites are noise: who knows a subject knows its site."""
-    n = 300
-    x = np.repeat(np.random.default_rng(0).normal(size=(n, 200)), 2, axis=0)
+    n = 200
+    x = np.repeat(np.random.default_rng(0).normal(size=(n, 100)), 2, axis=0)
     site = np.repeat(np.array(["A", "B"])[np.random.default_rng(1).integers(2, size=n)], 2)
     low, high = stats.binom.interval(0.999, n, 0.5)
     subjects = np.repeat([f"{i:03d}" for i in range(n)], 2)
