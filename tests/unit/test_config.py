@@ -21,6 +21,8 @@ from boldstream.gradients import GradientConfig
 from boldstream.import_weights import ImportWeightsConfig
 from boldstream.ingest import IngestConfig
 from boldstream.ingest.config import ColumnsConfig
+from boldstream.nightly import NightlyConfig
+from boldstream.nightly.config import GateConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
@@ -36,6 +38,7 @@ ROOMS = {
     "import_weights": ImportWeightsConfig,
     "embed": EmbedConfig,
     "adjust": AdjustConfig,
+    "nightly": NightlyConfig,
     "report": ReportConfig,
     "shift": ShiftConfig,
     "strategies": Strategy,
@@ -208,6 +211,7 @@ def test_committed_yaml__is_there_for_every_room():
 CLASSES = [
     *ROOMS.values(),
     ColumnsConfig,
+    GateConfig,
     ClusterConfig,
     OptimSpec,
     ObjectiveSpec,

@@ -67,9 +67,24 @@ class VersionedTable(TableReader):
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
-        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
-        settings = differing_keys(without_retired(theirs), without_retired(identity))
-        return settings + differing_columns(self.schema, schema)
+        return differing_keys(self.run_settings(), without_retired(identity)) + differing_columns(self.schema, schema)
+
+    def run_settings(self) -> dict[str, Any]:
+        """Return what the runs that write to the table have in common."""
+        return without_retired(json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {})
+
+    def set_run_settings(self, identity: dict[str, Any], back_to: str | None = None) -> None:
+        """Let runs of other settings write to the table; `back_to` takes up the rows of a published version again."""
+        from pyiceberg.table.update.snapshot import ManageSnapshots
+
+        def act() -> None:
+            self.iceberg.refresh()
+            with self.iceberg.transaction() as transaction:
+                transaction.set_properties({RUN_PROPERTY: json.dumps(identity)})
+                if back_to is not None:
+                    ManageSnapshots(transaction).set_current_snapshot(ref_name=f"v{back_to}").commit()
+
+        until_committed(act, self)
 
     def drop(self) -> None:
         """Remove the table and its files, if there are any."""

@@ -81,11 +81,27 @@ class EmbedConfig(Config):
     fail_fast: bool = False
     """Stop at the first scan that fails, instead of going on with the others."""
 
+    replace_model: bool = False
+    """Make the next version of a table that is of another model version with this one; its older versions stay."""
+
+    first_champion: bool = True
+    """Let the first version of the table be its champion; the nightly room decides that itself."""
+
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
     non_identity: ClassVar[frozenset[str]] = frozenset(
-        {"warehouse", "batch_size", "actors", "compile", "max_attempts", "fail_fast", "cluster"}
+        {
+            "warehouse",
+            "batch_size",
+            "actors",
+            "compile",
+            "max_attempts",
+            "fail_fast",
+            "replace_model",
+            "first_champion",
+            "cluster",
+        }
     )
 
     @pydantic.field_validator("batch_size", mode="before")

@@ -65,7 +65,7 @@ def publish_table(
     ref = EmbeddingTableRef(index.table.uri, manifest.version, manifest.digest)
     run.log_metrics({"vectors": rows.num_rows, "quarantined": n_refused, "failed": failed.num_rows})
     run.log_output(ref, manifest)
-    register_table_version(ref, manifest, run)
+    register_table_version(ref, manifest, run, first_champion=config.first_champion)
     return ref
 
 

@@ -55,7 +55,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     ConfigError
         If the strategy's windows are not the model's.
     OutputExistsError
-        If the table exists and was made with another model, strategy or cohort.
+        If the table exists and was made with another strategy or cohort, or, without ``replace_model``, another model.
     EmbeddingsError
         If no scan can be embedded, the table follows a newer cohort version, or, with ``fail_fast``, a scan fails.
     IncompleteError
@@ -73,7 +73,14 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         device, precision = _arithmetic(config)
         identity = _identity(cohort, model, strategy, config.parts, precision)
         carried = _carried(cohort)
-        outputs = Outputs.open(config.warehouse, config.output, cohort, embedding_schema(carried), identity)
+        outputs = Outputs.open(
+            config.warehouse,
+            config.output,
+            cohort,
+            embedding_schema(carried),
+            identity,
+            replace_model=config.replace_model,
+        )
         plan = plan_rows(cohort, outputs, config.parts, config.max_attempts)
         stamp = _stamp(strategy, model, cohort)
         task = _task(config, strategy, (device, precision), stamp, carried, outputs, run)
