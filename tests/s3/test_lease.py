@@ -70,7 +70,7 @@ def test_lease__of_the_dead_is_taken_over(place):
     holder = start.Process(target=hold)
     holder.start()
     assert ready.wait(30)
-    with pytest.raises(LeaseError, match="if it is dead, [123] s more"):
+    with pytest.raises(LeaseError, match=r"if it is dead, [123] s more"):
         Lease(place, "the night", 3).__enter__()
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()

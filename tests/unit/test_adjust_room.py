@@ -239,6 +239,19 @@ def test_steps_left_out__stay_pending(place):
     ]
 
 
+def test_people_of_whom_nothing_is_known__are_projected_like_the_demos(place, caplog):
+    place.write(STRATEGY.replace("  - {step: harmonize, keep: [age, sex]}\n", ""))
+    cohort, held_out = make_cohort(place.warehouse, range(7), {"holdout": 0.1, "seed": 0})
+    unknown = dict.fromkeys(("age", "sex", "site", "mean_fd"))
+    place.table(range(7), runs=2, cohort=cohort, **{f"row_{i}": unknown for i in range(7)})
+    place.adjust(leave_out=("residualize",), measured_rows=2000)
+    content = place.open().manifest.content
+    # five people differ in 4 directions, and everybody's two rows in the same one
+    assert (len(held_out), content["n_train"], content["dim_effective"]) == (2, 10, 4 + 1)
+    assert content["pending"] == ["residualize: age, sex, mean_fd"]
+    assert "site and motion were not looked for: too few subjects" in caplog.text
+
+
 def test_missing_covariate__refuses_the_run_and_lists_scans(place):
     place.table(**{f"row_{i}": {"mean_fd": None} for i in range(7)})
     with pytest.raises(
