@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import KNeighborsRegressor
 
+from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.heads.linear_classifiers import STRENGTHS, LogisticHead, SvmHead
 from boldstream.analysis.heads.mlp import MlpHead
 from boldstream.analysis.heads.neighbours import NeighboursHead
@@ -223,3 +224,19 @@ def test_heads__refuse_targets_and_penalties():
     parted = np.where(ill == "ill", 0, 1) + 2 * (np.arange(150) % 2)
     with pytest.raises(ValueError, match="no inner fold has both classes"):
         LogisticHead().fit(x, ill, parted)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "binary"])
+def test_make_head__gives_every_head_that_suits_the_target(kind):
+    x, y, ill, folds, new = planted()
+    target = y if kind == "continuous" else (ill == "ill").astype(float)
+    linear = ["logistic", "svm"] if kind == "binary" else []
+    for name in ["mean", "ridge", "kernel_ridge", "knn", "mlp", *linear]:
+        assert np.isfinite(make_head(name, kind).fit(x, target, folds).predict(new)).all()
+
+
+def test_make_head__refuses():
+    with pytest.raises(ValueError, match="logistic tells two classes apart, the target is continuous; use ridge"):
+        make_head("logistic", "continuous")
+    with pytest.raises(ValueError, match="heads are mean, ridge, kernel_ridge, knn, logistic, svm, mlp, got 'lasso'"):
+        make_head("lasso", "binary")

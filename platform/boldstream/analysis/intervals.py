@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Method = Literal["percentile", "bca"]
+LEVELS = np.array([0.025, 0.975])
 
 
 class Estimate(NamedTuple):
@@ -78,11 +79,10 @@ def bootstrap_ci(
     if len(kept) <= n / 2:
         raise ValueError(f"the statistic is NaN in {n - len(kept)} of {n} resamples; there are too few rows of a class")
     value = float(statistic(*rows))
-    levels = np.array([0.025, 0.975])
+    levels = LEVELS
     if method == "bca":
-        everyone = np.arange(count)
-        without = np.array([of(_rows_of(members, np.delete(everyone, left))) for left in everyone])
-        levels = _bca_levels(levels, value, kept, without[~np.isnan(without)])
+        without = np.array([of(_rows_of(members, np.delete(np.arange(count), left))) for left in range(count)])
+        levels = _bca_levels(value, kept, without[~np.isnan(without)])
     low, high = np.percentile(kept, 100 * levels)
     return Estimate(value, float(low), float(high))
 
@@ -137,16 +137,14 @@ def _rows_of(members: list[NDArray[np.int64]] | None, picked: NDArray[np.int64])
     return picked if members is None else np.concatenate([members[at] for at in picked])
 
 
-def _bca_levels(
-    levels: NDArray[np.float64], value: float, drawn: NDArray[np.float64], without: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _bca_levels(value: float, drawn: NDArray[np.float64], without: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the resamples' quantiles that a BCa interval ends at; the plain ones where nothing varies."""
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     away = without.mean() - without
     spread = float(np.square(away).sum())
     if not 0 < below < 1 or spread == 0:
-        return levels
+        return LEVELS
     bias = stats.norm.ppf(below)
     acceleration = np.power(away, 3).sum() / (6 * spread**1.5)
-    z = bias + stats.norm.ppf(levels)
+    z = bias + stats.norm.ppf(LEVELS)
     return np.asarray(stats.norm.cdf(bias + z / (1 - acceleration * z)))

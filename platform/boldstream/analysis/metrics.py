@@ -5,7 +5,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Kind = Literal["ridge", "logistic"]
 
@@ -116,11 +115,10 @@ def auc(y: NDArray, decision: NDArray, folds: NDArray | None = None) -> float:
     right, pairs = 0.0, 0
     for fold in [None] if folds is None else np.unique(folds):
         rows = np.ones(len(y), dtype=bool) if fold is None else folds == fold
-        chosen = positive[rows]
-        n_positive, n_negative = int(chosen.sum()), int((~chosen).sum())
-        ranks = float(stats.rankdata(decision[rows])[chosen].sum())
-        right += ranks - n_positive * (n_positive + 1) / 2
-        pairs += n_positive * n_negative
+        asked, others = decision[rows & positive], np.sort(decision[rows & ~positive])
+        # others below, and half of those that are equal
+        right += sum(float(np.searchsorted(others, asked, side).sum()) for side in ("left", "right")) / 2
+        pairs += len(asked) * len(others)
     return right / pairs if pairs else float("nan")
 
 

@@ -15,9 +15,6 @@ from boldstream.analysis.permutations import permutation_p
 
 TargetKind = Literal["continuous", "binary"]
 
-N_TOGETHER = 256
-"""Permuted targets that a ridge predicts at once: enough for fast products, little memory."""
-
 
 class Predictions(NamedTuple):
     """Predictions out of fold, every row once a repeat; rows come first, so that a bootstrap can draw them.

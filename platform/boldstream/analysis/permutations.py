@@ -50,6 +50,25 @@ def exchange(
     Winkler et al. (2015), Multi-level block permutation, NeuroImage 123:253.
     """
     names, first, of = np.unique(np.asarray(subjects).astype(str), return_index=True, return_inverse=True)
+    tables = _exchangeable(names, first, of, families, blocks)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((n, len(of)), dtype=np.int64)
+    for at in range(n):
+        source = np.empty(len(names), dtype=np.int64)
+        for table in tables:
+            source[table] = rng.permuted(table[rng.permutation(len(table))], axis=1)
+        drawn[at] = first[source][of]
+    return drawn
+
+
+def _exchangeable(
+    names: NDArray,
+    first: NDArray[np.int64],
+    of: NDArray[np.int64],
+    families: ArrayLike | None,
+    blocks: ArrayLike | None,
+) -> list[NDArray[np.int64]]:
+    """Return tables of subjects whose rows (families of one size in one block) and columns can be exchanged."""
     n_rows = len(of)
     family = _codes(families, n_rows, "families", pd.Series(of).map("subject {}".format).to_numpy())
     block = _codes(blocks, n_rows, "blocks", None)
@@ -67,14 +86,7 @@ def exchange(
     tables = [np.stack(found) for found in alike.values()]
     if all(table.size == 1 for table in tables):
         raise ValueError("no two subjects can be exchanged: every one is alone in its block")
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((n, n_rows), dtype=np.int64)
-    for at in range(n):
-        source = np.empty(len(names), dtype=np.int64)
-        for table in tables:
-            source[table] = rng.permuted(table[rng.permutation(len(table))], axis=1)
-        drawn[at] = first[source][of]
-    return drawn
+    return tables
 
 
 def permuted_targets(
