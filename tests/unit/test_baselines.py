@@ -11,6 +11,10 @@ from boldstream.analysis.baselines import (
     confounds_only,
     reduced_connectivity,
 )
+from boldstream.analysis.folds import nested_folds
+from boldstream.analysis.heads.linear_classifiers import LogisticHead
+from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
+from boldstream.analysis.nested import predict_nested, score
 
 N_ROIS = 6
 
@@ -104,3 +108,24 @@ def test_baselines__refuse_other_regions(front):
         front.fit([scans()[0], scans()[0][:, :5]])
     with pytest.raises(ValueError, match=r"with the same regions, got \[-1\]"):
         front.fit([np.ones(3)])
+
+
+def test_baselines__go_through_nested_folds_like_vectors():
+    found = scans(60)
+    target = np.arange(60) % 2
+    frame = pd.DataFrame({"scan": np.arange(60), "subject": np.arange(60)})
+    folds = nested_folds(frame, target, n_folds=3, n_inner=3)
+    least = min(len(split.train) for split in folds.splits())
+    for front, head in (
+        (Connectivity(), LogisticHead()),
+        (Connectivity(), KernelRidgeHead("correlation")),
+        (TangentConnectivity(), RidgeHead()),
+        (reduced_connectivity(5, least), LogisticHead()),
+    ):
+        coupled = predict_nested(found, target, folds, head, kind="binary", front=front)
+        assert score(coupled, "binary")["auroc"] > 0.95
+    amplitudes = predict_nested(found, target, folds, RidgeHead(), kind="binary", front=RegionMoments())
+    assert score(amplitudes, "binary")["auroc"] > 0.95  # the coupled region is larger
+    confounds = pd.DataFrame({"age": np.arange(60.0), "sex": np.where(target, "F", "M")})
+    alone = predict_nested(confounds, target, folds, LogisticHead(), kind="binary", front=confounds_only(confounds))
+    assert score(alone, "binary")["auroc"] == 1

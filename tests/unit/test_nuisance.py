@@ -27,6 +27,15 @@ def test_probe_site__tells_planted_sites_and_is_at_chance_without():
     assert np.mean([one.balanced_accuracy.value for one in none]) == pytest.approx(1 / 3, abs=0.05)
 
 
+def test_probe_site__counts_rare_sites_as_much_as_frequent_ones():
+    rng = np.random.default_rng(0)
+    site = (np.arange(400) % 10 == 0).astype(int)
+    x = rng.normal(size=(400, 5)) + np.outer(site, np.full(5, 0.6))
+    scans = pd.DataFrame({"scan": np.arange(400), "subject": np.arange(400), "site": site})
+    # one site is nine times as frequent: to name it always is right nine times of ten, and half right of two sites
+    assert probe_site(x, site, nested_folds(scans), n=100).balanced_accuracy.low > 0.6
+
+
 def test_probe_site__leaves_out_sites_that_a_fold_does_not_train_on():
     scans, x, _ = study(3.0)
     site = scans["site"].to_numpy().copy()

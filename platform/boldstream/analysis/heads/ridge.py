@@ -150,7 +150,7 @@ class KernelRidgeHead(RegressorMixin, BaseEstimator):
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return predictions, shape (n,) or (n, n_targets)."""
         kernel = self._similarity(_rows(finite_matrix(X, "X") - self.centre_, self.kernel), self.width_)
-        # dual coefficients sum to 0, so centring the new rows' similarities by row changes nothing
+        # dual coefficients sum to 0, so rows need not be centred
         found = (kernel - self.middle_) @ self.dual_ + self.mean_
         return np.asarray(found[:, 0] if self.one_ else found)
 
@@ -240,8 +240,8 @@ def _kernel_errors(
         middle = inside.mean(axis=0)
         mean = y[train].mean(axis=0)
         values, vectors = _eigen(inside - middle - middle[:, None] + middle.mean())
-        across = kernel[np.ix_(test, train)]
-        across = across - middle - across.mean(axis=1, keepdims=True) + middle.mean()
+        # weights are orthogonal to a constant, so rows need not be centred
+        across = kernel[np.ix_(test, train)] - middle
         errors.append(_path(across @ vectors, vectors.T @ (y[train] - mean), values, y[test] - mean, alphas))
     return np.mean(errors, axis=0)
 
