@@ -75,8 +75,7 @@ def bootstrap_ci(
     rng = np.random.default_rng(seed)
     count = lengths[0] if members is None else len(members)
     drawn = np.array([of(_rows_of(members, rng.integers(0, count, count))) for _ in range(n)])
-    kept = drawn[~np.isnan(drawn)]
-    if len(kept) <= n / 2:
+    if len(kept := drawn[~np.isnan(drawn)]) <= n / 2:
         raise ValueError(f"the statistic is NaN in {n - len(kept)} of {n} resamples; there are too few rows of a class")
     value = float(statistic(*rows))
     levels = LEVELS

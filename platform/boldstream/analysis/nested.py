@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from boldstream.analysis.folds import FoldSet, Split
-from boldstream.analysis.heads.ridge import RidgeHead
 from boldstream.analysis.metrics import as_target, auc, auprc, balanced_accuracy, brier, pearson, r2
 from boldstream.analysis.permutations import permutation_p
 
@@ -58,6 +57,9 @@ def _over_repeats(one: Callable[..., float]) -> Metric:
 
     return metric
 
+
+ERRORS = ("mae", "brier")
+"""Metrics of which less is better."""
 
 METRICS: Mapping[TargetKind, Mapping[str, Metric]] = {
     "continuous": {
@@ -140,19 +142,6 @@ def score(predictions: Predictions, kind: TargetKind) -> dict[str, float]:
     return {name: metric(*predictions.arrays) for name, metric in METRICS[kind].items()}
 
 
-def check_comparable(first: Predictions, second: Predictions) -> None:
-    """Refuse to compare predictions of other folds or targets.
-
-    Raises
-    ------
-    ValueError
-    """
-    if first.folds_id != second.folds_id:
-        raise ValueError(f"predictions are of {first.folds_id} and of {second.folds_id}; compare on the same fold set")
-    if not np.array_equal(first.y, second.y):
-        raise ValueError("predictions are of different targets")
-
-
 def permutation_null(
     x: Any,
     targets: NDArray[np.float64],
@@ -166,8 +155,8 @@ def permutation_null(
 ) -> NDArray[np.float64]:
     """Return the scores of the whole pipeline on permuted targets.
 
-    A ridge takes permuted targets as further columns: fronts and decompositions depend on the vectors and the folds
-    only, so each is done once. Other heads are fitted anew for every permutation. Folds stay as they are.
+    A ridge, or kernel ridge, takes permuted targets as further columns: fronts and decompositions depend on the vectors
+    and the folds only, so each is done once. Other heads are fitted anew for every permutation. Folds stay as they are.
 
     Parameters
     ----------
@@ -184,7 +173,7 @@ def permutation_null(
         As `predict_nested`.
     """
     measure = METRICS[kind][metric or next(iter(METRICS[kind]))]
-    if not isinstance(head, RidgeHead):
+    if not getattr(head, "targets_are_independent", False):
         options: dict[str, Any] = {"kind": kind, "front": front, "covariates": covariates}
         return np.array([measure(*predict_nested(x, y, folds, head, **options).arrays) for y in targets.T])
     _check_rows(x, covariates, folds)
@@ -208,7 +197,7 @@ def permutation_null(
 def permutation_test(predictions: Predictions, null: ArrayLike, kind: TargetKind, metric: str | None = None) -> float:
     """Return the p value of a score among those of `permutation_null`; for errors (MAE, Brier), low is good."""
     name = metric or next(iter(METRICS[kind]))
-    sign = -1.0 if name in ("mae", "brier") else 1.0
+    sign = -1.0 if name in ERRORS else 1.0
     return permutation_p(sign * METRICS[kind][name](*predictions.arrays), sign * np.asarray(null, dtype=np.float64))
 
 

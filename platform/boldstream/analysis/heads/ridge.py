@@ -78,6 +78,11 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         self.intercept_ = float(intercept[0]) if one else intercept
         return self
 
+    @property
+    def targets_are_independent(self) -> bool:
+        """Whether many targets at once give what each alone gives."""
+        return True
+
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return predictions, shape (n,) or (n, n_targets)."""
         return np.asarray(finite_matrix(X, "X") @ self.coef_.T + self.intercept_)
@@ -146,6 +151,11 @@ class KernelRidgeHead(RegressorMixin, BaseEstimator):
                 self.middle_, self.dual_ = middle, _solve(kernel, centred, self.alpha_)
         self.one_ = np.ndim(y) == 1
         return self
+
+    @property
+    def targets_are_independent(self) -> bool:
+        """Whether many targets at once give what each alone gives: not if they share the choice of a width."""
+        return self.kernel != "rbf"
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return predictions, shape (n,) or (n, n_targets)."""
