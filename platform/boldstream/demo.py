@@ -79,6 +79,7 @@ def run_step(number: int, title: str, job: str, overrides: list[str]) -> Ref:
     print(f"\n[{number}/{len(STEPS)}] {title}\n$ python jobs/{job}.py {shlex.join(arguments)}", flush=True)
     started = time.monotonic()
     ref = open_door(job, arguments)
+    assert ref is not None
     print(f"{ref}\n({time.monotonic() - started:.1f} s)", flush=True)
     return ref
 

@@ -8,6 +8,7 @@
     ├── ArtifactError          something that claims to be an artifact and is not whole
     │   ├── CohortError        … a cohort
     │   ├── EmbeddingsError    … an embedding table
+    │   ├── AdjustmentError    … a fitted adjustment, or rows that none can be fitted on or applied to
     │   └── OutputExistsError  … an output that is there already and belongs to another run
     ├── SourceError            source files or tables that no cohort can be made of
     ├── ScanError              one scan that cannot be used; carries the quarantine reason
@@ -16,10 +17,13 @@
     ├── ModelError             a model version that cannot be found or built
     │   └── CheckpointError    … whose weights have a missing, extra or wrongly shaped key
     ├── TrainingError          a pretraining that cannot start or go on
+    ├── LeaseError             something that only one process may do at a time, and another one does
     └── IncompleteError        an output that was made and published, without scans that failed; carries its reference
+        └── HeldError          … and not promoted, because it did not pass the quality gate
 
 Messages say what happened, with the values, and what to do next. The command line prints them as one clean
-line and exits with status 2; with 3 after an `IncompleteError`, whose reference it prints too.
+line and exits with status 2; with 3 after an `IncompleteError`, whose reference it prints too, and with 4 after a
+`HeldError`.
 """
 
 from collections.abc import Sequence
@@ -48,6 +52,10 @@ class CohortError(ArtifactError):
 
 class EmbeddingsError(ArtifactError):
     """An embedding table is not there or not whole."""
+
+
+class AdjustmentError(ArtifactError):
+    """An adjustment is not there or not whole, or cannot be fitted on these rows or applied to them."""
 
 
 class OutputExistsError(ArtifactError):
@@ -110,6 +118,10 @@ class TrainingError(BoldstreamError):
     """A pretraining cannot start or go on."""
 
 
+class LeaseError(BoldstreamError):
+    """Only one process may do this at a time, and another one does."""
+
+
 class IncompleteError(BoldstreamError):
     """An output was made and published, but scans are missing from it because they failed.
 
@@ -128,3 +140,7 @@ class IncompleteError(BoldstreamError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class HeldError(IncompleteError):
+    """A table version was made and is not promoted, because it did not pass the quality gate."""

@@ -102,6 +102,12 @@ class EmbeddingTableRef(Ref):
     key = "table"
 
 
+class AdjustmentRef(Ref):
+    """A version of a fitted adjustment."""
+
+    key = "adjustment"
+
+
 class ReportRef(Ref):
     """A written report; `uri` is its page."""
 

@@ -63,6 +63,11 @@ class RegisteredTable:
         now = self.aliases.get(alias)
         return numbers if now is None or numbers[-1:] == [now.number] else [*numbers, now.number]
 
+    def taken_back(self, alias: str) -> tuple[RegisteredVersion, ...]:
+        """Return the versions that an alias meant until a person rolled back, and has not meant again since."""
+        numbers = self.tags.get(f"taken_back.{alias}", "").split(",")
+        return tuple(one for one in self.versions if one.number in numbers)
+
 
 def has_registry() -> bool:
     """Say whether the registry is there; asking a SQLite file that is not would make one."""
@@ -106,8 +111,10 @@ def _table_key(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:32]
 
 
-def register_table_version(ref: EmbeddingTableRef, manifest: Manifest, run: JobRun | None = None) -> RegisteredVersion:
-    """Register a version of an embedding table, unless it is registered already; the first becomes champion.
+def register_table_version(
+    ref: EmbeddingTableRef, manifest: Manifest, run: JobRun | None = None, *, first_champion: bool = True
+) -> RegisteredVersion:
+    """Register a version of an embedding table, unless it is registered already; the first becomes champion, if wished.
 
     The registered model is ``table.<name>`` (with a part of the URI's hash where another warehouse has the name). The
     version is tied to the run that the manifest names, or to `run`; its artifact is the manifest, its tags say what
@@ -129,7 +136,7 @@ def register_table_version(ref: EmbeddingTableRef, manifest: Manifest, run: JobR
         for one in known.versions:
             if (one.version, one.digest) == (ref.version, ref.digest) and one.number != found.number:
                 _delete_twin(client, known.name, one.number)
-    if known is not None and CHAMPION not in known.aliases and not known.history(CHAMPION):
+    if first_champion and known is not None and CHAMPION not in known.aliases and not known.history(CHAMPION):
         move_alias(known, CHAMPION, found, [found.number])
     return found
 
@@ -144,14 +151,25 @@ def _delete_twin(client: Any, name: str, number: str) -> None:
             raise
 
 
-def move_alias(table: RegisteredTable, alias: str, to: RegisteredVersion, history: list[str]) -> None:
-    """Let an alias of a table mean a version, and note what it has meant up to this version."""
+def move_alias(
+    table: RegisteredTable, alias: str, to: RegisteredVersion, history: list[str], *, back: bool = False
+) -> None:
+    """Let an alias of a table mean a version, and note what it has meant up to this version.
+
+    `back` says that what it means now is taken back: jobs are not to promote that again by themselves.
+    """
     import mlflow
 
     client = mlflow.MlflowClient()
     # The alias first: a history that was not written is mended from the alias by the next one that reads it.
     settled(client.set_registered_model_alias, table.name, alias, to.number)
     settled(client.set_registered_model_tag, table.name, f"history.{alias}", ",".join(history[-HISTORY_KEPT:]))
+    now = table.aliases.get(alias)
+    before = {one.number for one in table.taken_back(alias)}
+    taken_back = (before | {now.number} if back and now else before) - {to.number}
+    if taken_back != before:
+        told = ",".join(sorted(taken_back, key=int)[-HISTORY_KEPT:])
+        settled(client.set_registered_model_tag, table.name, f"taken_back.{alias}", told)
 
 
 def mark_expired(table: RegisteredTable, version: RegisteredVersion) -> None:

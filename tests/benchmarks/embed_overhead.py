@@ -36,16 +36,17 @@ from untrained_model import register, write_model
 import ray
 from boldstream.artifacts.cohort import iter_timeseries, open_cohort
 from boldstream.cluster import ClusterConfig, connect
-from boldstream.embed import EmbedConfig, Strategy, embed_cohort
+from boldstream.embed import EmbedConfig, embed_cohort
 from boldstream.encoders.interface import WindowEncoder, load_encoder
 from boldstream.encoders.windows import cut_windows
 from boldstream.storage import filesystem, publish_bytes
+from boldstream.strategy import Strategy
 from planted_encoders import Sleeper, plant
 from seaweed import BUCKET, serve
 
 N_ROIS, N_TIMEPOINTS, BATCH = 450, 160, 16
 CLUSTER = ClusterConfig(object_store_gb=0.5)
-STRATEGY = "window: {length: 160, stride: 160}\nid: bench\nproject_dim: null\n"
+STRATEGY = "window: {length: 160, stride: 160}\nid: bench\n"
 
 
 made: set[str] = set()

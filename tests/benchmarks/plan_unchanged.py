@@ -29,6 +29,7 @@ from boldstream.storage import Warehouse, local_path
 
 SHARD, N_TIMEPOINTS, N_ROIS, N_DIMS = 64, 20, 10, 32
 TARGET_S = 5.0
+IDENTITY = {"model_digest": "d"}
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
             started = time.perf_counter()
             cohort = open_cohort("many", warehouse)
             carried = pa.schema([field for field in cohort.table.schema if field.name not in NOT_CARRIED])
-            outputs = Outputs.open(warehouse, "table", cohort, embedding_schema(carried), {})
+            outputs = Outputs.open(warehouse, "table", cohort, embedding_schema(carried), IDENTITY)
             plan = plan_rows(cohort, outputs, 1, 3)
             times.append(time.perf_counter() - started)
             assert (plan.units, plan.n_rows, plan.expected.num_rows) == ([], 0, n_scans)
@@ -74,7 +75,7 @@ def make(warehouse: str, n_scans: int) -> None:
     carried = pa.schema([field for field in schema if field.name not in NOT_CARRIED])
     written: dict[str, list[str]] = {"cohort": [], "table": []}
     table = VersionedTable(Warehouse.at(warehouse), "embeddings", "table")
-    table.begin(embedding_schema(carried), {})
+    table.begin(embedding_schema(carried), IDENTITY)
     series = np.random.default_rng(0).normal(size=N_TIMEPOINTS * N_ROIS).astype(np.float32)
     for first in range(0, n_scans, SHARD):
         scans = []
@@ -90,7 +91,7 @@ def make(warehouse: str, n_scans: int) -> None:
             | {
                 "row_key": scan["scan_key"], "part": 0, "scan_digest": scan["row_digest"], "status": "ok",
                 "vector_sha256": scan["row_digest"], "embedding": series[:N_DIMS], "n_windows": 1,
-                "strategy_id": "s", "model_version": "m", "model_digest": "d", "cohort_version": "c",
+                "strategy_id": "s", "model_version": "m", **IDENTITY, "cohort_version": "c",
                 "cohort_digest": "d",
             }
             for scan in scans

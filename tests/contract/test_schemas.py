@@ -21,7 +21,7 @@ from boldstream.artifacts.cohort import (
     iter_timeseries,
     open_cohort,
 )
-from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, embedding_schema
+from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, adjusted_schema, embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
 from boldstream.artifacts.shards import write_shard
 from boldstream.refs import CohortRef
@@ -55,6 +55,7 @@ def carried():
         ("quarantine", QUARANTINE_SCHEMA),
         ("cohorts_quarantine", COHORT_QUARANTINE_SCHEMA),
         ("embeddings", embedding_schema(carried())),
+        ("embeddings_adjusted", adjusted_schema(embedding_schema(carried()))),
         ("embeddings_quarantine", REFUSALS_SCHEMA),
         ("embeddings_failures", FAILURES_SCHEMA),
     ],

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,7 +73,8 @@ class Job:
         try:
             return self.process.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
-            self.end()
+            self.process.send_signal(signal.SIGABRT)  # its log then tells where each thread hangs
+            self.process.wait(30)
             return "timeout"
         finally:
             self.ended = self.ended or time.monotonic()
@@ -82,7 +84,8 @@ class Job:
         return (self.ended or time.monotonic()) - self.started
 
     def last_line(self):
-        lines = self.log.read_text().strip().splitlines()
+        """Return the command's last line; Ray's raylets may have the last word."""
+        lines = [line for line in self.log.read_text().strip().splitlines() if "(raylet)" not in line]
         return lines[-1] if lines else ""
 
     def end(self):
@@ -114,6 +117,7 @@ class Lab:
             self.proxy = Proxy("127.0.0.1", self.server.ports["s3.port"])
             stack.callback(self.proxy.close)
             tracking = {"MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db", "PYTHONPATH": _python_path()}
+            tracking["PYTHONFAULTHANDLER"] = "1"
             tracking["RAY_worker_niceness"] = "0"  # beside whatever else this machine does, the lab is to end in time
             # BOLDSTREAM_CATALOG_URI is for the jobs alone: the disk's own warehouse has its catalog beside it
             self.s3_catalog = {"BOLDSTREAM_CATALOG_URI": f"sqlite:///{self.folder}/catalog.db"}
@@ -140,7 +144,7 @@ class Lab:
             "ingest_cohort": ingest,
             "fit_gradient": common | {"output": "g", "n_components": 3},
             "pretrain": common | {"output": "toy", "gradient": "g", **sizes},
-            "toy_v1": {"id": "toy_v1", "window": {"length": 32, "stride": 14}, "project_dim": None},
+            "toy_v1": {"id": "toy_v1", "window": {"length": 32, "stride": 14}},
         }
         for name, values in configs.items():
             (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
@@ -183,6 +187,11 @@ class Lab:
         job = Job(config, env or self.environment(), log)
         self.exit.callback(job.end)
         return job
+
+    def logs(self, output):
+        """Return the ends of what the commands that made a table have said."""
+        found = sorted((self.folder / "logs").glob(f"*-{output}.txt"))
+        return "\n".join(f"{log.name}:\n{log.read_text()[-6000:]}" for log in found)
 
     def shards(self, output):
         """Return how many files of vectors the workers have written so far, asking the server itself."""

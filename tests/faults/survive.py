@@ -63,8 +63,7 @@ def measure(todo, end):
             row = suffer(lab, name, seed)
             print(line_of(row), flush=True)
             if row.problems:
-                for log in sorted((lab.folder / "logs").glob(f"*-{name}-{seed}.txt")):
-                    print(f"{log.name}:\n{log.read_text()[-3000:]}", flush=True)
+                print(lab.logs(f"{name}-{seed}"), flush=True)
             yield row
 
 

@@ -82,7 +82,7 @@ def strategy(tmp_path):
     def write(name="toy_v1", window=None, **values):
         window = {"length": N_TIMEPOINTS, "stride": 14} | (window or {})
         path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({"id": name, "window": window, "project_dim": None, **values}))
+        path.write_text(yaml.safe_dump({"id": name, "window": window, **values}))
         return str(path)
 
     return write

@@ -20,7 +20,7 @@ from synthetic import ingest_config, series, write_participants, write_scan, wri
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
-STRATEGY = "id: toy_v1\nwindow: {length: 32, stride: 14}\nproject_dim: null\n"
+STRATEGY = "id: toy_v1\nwindow: {length: 32, stride: 14}\n"
 FIRST = [f"{i:02d}" for i in range(8)]
 
 

@@ -7,11 +7,12 @@ import pydantic
 import pytest
 import yaml
 
+from boldstream.adjust import AdjustConfig
 from boldstream.analysis.collapse import CollapseThresholds
+from boldstream.analysis.steps import HarmonizeStep, Impute, ProjectStep, ResidualizeStep, ZscoreStep
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.embed import EmbedConfig
-from boldstream.embed.config import Strategy
 from boldstream.encoders.brainjepa.config import BrainJEPAConfig
 from boldstream.encoders.brainjepa.specs import MaskSpec, ObjectiveSpec, OptimSpec
 from boldstream.encoders.windows import WindowSpec
@@ -20,10 +21,13 @@ from boldstream.gradients import GradientConfig
 from boldstream.import_weights import ImportWeightsConfig
 from boldstream.ingest import IngestConfig
 from boldstream.ingest.config import ColumnsConfig
+from boldstream.nightly import NightlyConfig
+from boldstream.nightly.config import GateConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.report import ReportConfig
 from boldstream.shift import ShiftConfig
+from boldstream.strategy import Strategy
 from boldstream.synthesis import Effects, SyntheticSpec
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +37,8 @@ ROOMS = {
     "pretrain": PretrainConfig,
     "import_weights": ImportWeightsConfig,
     "embed": EmbedConfig,
+    "adjust": AdjustConfig,
+    "nightly": NightlyConfig,
     "report": ReportConfig,
     "shift": ShiftConfig,
     "strategies": Strategy,
@@ -194,7 +200,7 @@ def test_committed_yaml__loads(path):
     assert len(path.read_text().splitlines()) <= 50
     if isinstance(config, Strategy):
         assert config.id == path.stem
-    if isinstance(config, EmbedConfig):
+    if isinstance(config, EmbedConfig | AdjustConfig):
         assert (ROOT / config.strategy).is_file()
 
 
@@ -205,6 +211,7 @@ def test_committed_yaml__is_there_for_every_room():
 CLASSES = [
     *ROOMS.values(),
     ColumnsConfig,
+    GateConfig,
     ClusterConfig,
     OptimSpec,
     ObjectiveSpec,
@@ -214,6 +221,11 @@ CLASSES = [
     MonitorConfig,
     CollapseThresholds,
     MaskSpec,
+    ZscoreStep,
+    HarmonizeStep,
+    ProjectStep,
+    ResidualizeStep,
+    Impute,
     WindowSpec,
     BrainJEPAConfig,
     SyntheticSpec,
@@ -227,8 +239,9 @@ def test_config_field__is_read_by_something_and_documented(config_class):
     source = "\n".join(path.read_text() for path in (ROOT / "platform").rglob("*.py")).replace(definition, "")
     # in its own class, a validator or method may read a field
     source += "\n".join(re.findall(r"self\.\w+", definition))
-    # read as a whole, by name: the participants columns and the mask's ranges
+    # read as a whole, by name: the participants columns, the mask's ranges, what is filled in
     read_by_name = {ColumnsConfig: "columns.model_dump()", MaskSpec: "getattr(self, name)"}
+    read_by_name |= {Impute: "getattr(self.impute, name)"}
     for name, field in config_class.model_fields.items():
         read = re.search(rf"\.{name}\b", source) or read_by_name.get(config_class, "\0") in source + definition
         assert read, f"{config_class.__name__}.{name} is read nowhere"

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from boldstream.artifacts.cohort import NOT_CARRIED, cohort_schema
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.embed.batch_size import LARGEST, BatchSize, HostMemory, out_of_memory
-from boldstream.embed.config import Strategy
 from boldstream.embed.embedder import Desk
 from boldstream.embed.encode import encode_scans
 from boldstream.embed.task import EmbedTask
 from boldstream.embed.watch import ScanWatch
 from boldstream.encoders.windows import WindowSpec, cut_windows
 from boldstream.storage import local_path
+from boldstream.strategy import Strategy
 
 LENGTH, N_ROIS, N_PATCHES, WIDTH = 8, 5, 2, 3
 STRATEGY = Strategy.model_validate({"id": "s", "window": {"length": LENGTH, "stride": 4}, "keep_roi_latents": True})

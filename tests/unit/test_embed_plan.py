@@ -12,13 +12,13 @@ from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, embedding_schema
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.embed.attempt import Setback, attempt, traceback_digest
-from boldstream.embed.config import Strategy
 from boldstream.embed.outputs import Outputs
 from boldstream.embed.plan import plan_rows
 from boldstream.embed.read import read_scans
 from boldstream.embed.task import EmbedTask
-from boldstream.errors import EmbeddingsError, ScanError
+from boldstream.errors import EmbeddingsError, OutputExistsError, ScanError
 from boldstream.storage import Warehouse, local_path
+from boldstream.strategy import Strategy
 
 CARRIED = pa.schema(
     [pa.field("scan_key", pa.string(), nullable=False), pa.field("subject", pa.string(), nullable=False)]
@@ -65,8 +65,9 @@ def cohort(tmp_path):
     return cohort_of(tmp_path, dict.fromkeys(keys(*range(N_SCANS)), "d"))
 
 
-def outputs_of(cohort):
-    return Outputs.open(cohort.table.warehouse.uri, "t", cohort, SCHEMA, {"model": "m"})
+def outputs_of(cohort, model="m", **more):
+    identity = {"model": model, "model_digest": f"digest of {model}", "parts": 1}
+    return Outputs.open(cohort.table.warehouse.uri, "t", cohort, SCHEMA, identity, **more)
 
 
 def write(committer, schema, rows):
@@ -78,8 +79,8 @@ def write(committer, schema, rows):
 
 
 def embedded(outputs, scans, digest="d"):
-    rows = [{"row_key": key, "scan_key": key, "scan_digest": digest} for key in scans]
-    return write(outputs.vectors, SCHEMA, rows)
+    known = {"scan_digest": digest, "model_digest": outputs.model_digest}
+    return write(outputs.vectors, SCHEMA, [{"row_key": key, "scan_key": key} | known for key in scans])
 
 
 def refused(outputs, scans, digest="d"):
@@ -241,3 +242,46 @@ def test_traceback_digest__is_equal_for_equal_faults():
     assert digests[0] == digests[1]
     assert attempt(lambda: reshape(5)).columns["traceback_digest"] != digests[0]
     assert len(traceback_digest(ValueError("never raised"))) == 64
+
+
+def publish(outputs):
+    return outputs.vectors.table.publish(
+        config={}, config_hash="", parents=[], rows=1, digest=outputs.model_digest, mlflow_run_id=None,
+        content={"model_digest": outputs.model_digest},
+    )  # fmt: skip
+
+
+def models_of(outputs):
+    outputs.refresh()
+    return sorted(outputs.vectors.index.rows["model_digest"].to_pylist())
+
+
+def test_outputs__of_another_model_refuse_unless_told(cohort):
+    first = outputs_of(cohort)
+    embedded(first, keys(*range(N_SCANS)))
+    publish(first)
+    with pytest.raises(OutputExistsError, match=r"is of m \(sha256 digest of m\), not of n .*replace_model: true"):
+        outputs_of(cohort, "n")
+    assert outputs_of(cohort).vectors.table.run_settings()["model"] == "m"
+
+
+def test_outputs__given_to_another_model_replace_row_by_row_and_go_back_at_once(cohort):
+    first = outputs_of(cohort)
+    embedded(first, keys(*range(N_SCANS - 1)))
+    failed(first, keys(N_SCANS - 1), 3)
+    publish(first)
+    second = outputs_of(cohort, "n", replace_model=True)
+    assert planned(cohort, second)[1:] == (N_SCANS, 0), "the scan that failed is tried with the other model"
+    embedded(second, keys(*range(10)))
+    assert models_of(second) == ["digest of m"] * (N_SCANS - 11) + ["digest of n"] * 10
+    assert planned(cohort, outputs_of(cohort, "n"))[1] == N_SCANS - 10, "stopped, the same run goes on"
+    with pytest.raises(EmbeddingsError, match="was given to n by another run while this one embedded with m"):
+        embedded(first, keys(N_SCANS - 1))
+    second.settle(plan_rows(cohort, second, 1, 3).expected)
+    assert models_of(second) == ["digest of n"] * 10
+    publish(second)
+    back = outputs_of(cohort, replace_model=True)
+    assert models_of(back) == ["digest of m"] * (N_SCANS - 1)
+    assert back.vectors.table.versions == ["1", "2"]
+    forward = outputs_of(cohort, "n", replace_model=True)
+    assert models_of(forward) == ["digest of n"] * 10

@@ -134,7 +134,7 @@ def make_table(warehouse, name, cohort, rows, vectors, *, parts=2, model="models
             "strategy": STRATEGY,
             "parts": parts,
             "quarantined": len(drop),
-            "pending": ["project_dim: 512"],
+            "pending": ["project: 512, pca"],
         },
         mlflow_run_id=None,
     )
@@ -217,7 +217,7 @@ def test_report__is_one_page_that_needs_nothing_else(report):
 def test_report__tells_lineage_quarantine_and_pending_steps(report):
     for text in ("demo@1", "good@1", "tiny@1", "7 pretraining steps", "not in this MLflow registry", "unreadable: 1"):
         assert text in report.page
-    assert "project_dim: 512" in report.page
+    assert "project: 512, pca" in report.page
     assert "Flagged in sub-0_run-0: r2." in report.page
     assert "was pretrained on this cohort" in report.page
     methods = (report.folder / "methods.md").read_text()

@@ -117,6 +117,17 @@ def test_begin__refuses_other_columns(table, schema, message):
         again(table).begin(schema, IDENTITY)
 
 
+def test_begin__goes_on_with_a_table_whose_recipe_listed_the_adjust_rooms_steps(warehouse):
+    """Tables of earlier releases; a step listed otherwise is no other table, a window that differs is."""
+    recipe = {"id": "r", "window": {"length": 160}}
+    table = VersionedTable(warehouse, "embeddings", "a", EmbeddingsError)
+    listed = {"harmonize": "none", "project_dim": 512, "residualize": ["age"]}
+    table.begin(SCHEMA, {"strategy": {**recipe, **listed}, "parts": 1})
+    again(table).begin(SCHEMA, {"strategy": recipe, "parts": 1})
+    with pytest.raises(OutputExistsError, match=r"\(strategy.window.length: 160 -> 64\)"):
+        again(table).begin(SCHEMA, {"strategy": {"id": "r", "window": {"length": 64}}, "parts": 1})
+
+
 def test_begin_run__clears_away_an_unfinished_run_with_other_settings(warehouse, caplog):
     unfinished, quarantine = cohort_tables(warehouse, "b")
     begin_run(unfinished, quarantine, SCHEMA, IDENTITY)

@@ -72,6 +72,21 @@ def embedding_schema(cohort_columns: pa.Schema) -> pa.Schema:
     return pa.schema(KEY_FIELDS + list(cohort_columns) + VECTOR_FIELDS)
 
 
+ADJUSTED_FIELDS = [
+    pa.field("source_vector_sha256", pa.string(), nullable=False),
+    pa.field("adjustment_version", pa.string(), nullable=False),
+    pa.field("adjustment_digest", pa.string(), nullable=False),
+]
+
+
+def adjusted_schema(source: pa.Schema) -> pa.Schema:
+    """Return the schema of a table of adjusted vectors: the source table's columns, and what each vector follows from.
+
+    ``roi_latents`` is null: the source table has them.
+    """
+    return pa.schema([*source, *ADJUSTED_FIELDS])
+
+
 def row_key(scan_key: str, part: int, n_parts: int) -> str:
     """Return the key of an embedding row: the scan's, with the part's number where scans are cut in parts."""
     return scan_key if n_parts == 1 else f"{scan_key}_part-{part + 1}"

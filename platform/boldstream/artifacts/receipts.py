@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -116,8 +116,9 @@ class Receipts:
         """
         waiting: list[dict[str, Any]] = []
         committed = time.monotonic()
+        stream = iter(receipts)
         try:
-            for receipt in receipts:
+            for receipt in stream:
                 raise_if_interrupted()
                 if receipt["stopped"]:
                     raise StorageError(receipt["stopped"])
@@ -138,6 +139,8 @@ class Receipts:
         finally:
             # Interrupted or failed: what is written whole is kept, so that the same command goes on from there.
             self._commit(waiting)
+            if isinstance(stream, Generator):
+                stream.close()  # or Ray Data goes on scheduling while the process ends
         self.progress.close()
         if self.reasons:
             logger.warning(

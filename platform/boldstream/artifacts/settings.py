@@ -1,5 +1,6 @@
 """Settings and columns compared by name, for messages."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,20 @@ def differing_keys(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "
             found += differing_keys(old, new, f"{prefix}{key}.")
         elif old != new:
             found.append(f"{prefix}{key}: {_short(old)} -> {_short(new)}")
+    return found
+
+
+RETIRED: dict[str, tuple[str, ...]] = {"strategy": ("harmonize", "project_dim", "residualize")}
+"""Settings that tables of earlier releases name though nothing in them follows from these: they listed what the adjust
+room would do, as part of the recipe that made the vectors."""
+
+
+def without_retired(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table's settings without those of earlier releases that nothing follows from."""
+    found = dict(settings)
+    for name, keys in RETIRED.items():
+        if isinstance(found.get(name), dict):
+            found[name] = {key: value for key, value in found[name].items() if key not in keys}
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from boldstream.artifacts.conflicts import NO_RETRIES, until_committed
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.settings import differing_columns, differing_keys
+from boldstream.artifacts.settings import differing_columns, differing_keys, without_retired
 from boldstream.artifacts.table_reader import MANIFEST_PROPERTY, TableReader
 from boldstream.errors import OutputExistsError
 from boldstream.storage import publish_bytes, remove_files
@@ -67,8 +67,24 @@ class VersionedTable(TableReader):
 
     def differences(self, schema: pa.Schema, identity: dict[str, Any]) -> list[str]:
         """Say in which settings and columns the table differs from those of a run, as ``name: its -> the run's``."""
-        theirs = json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {}
-        return differing_keys(theirs, identity) + differing_columns(self.schema, schema)
+        return differing_keys(self.run_settings(), without_retired(identity)) + differing_columns(self.schema, schema)
+
+    def run_settings(self) -> dict[str, Any]:
+        """Return what the runs that write to the table have in common."""
+        return without_retired(json.loads(self.iceberg.properties.get(RUN_PROPERTY, "null")) or {})
+
+    def set_run_settings(self, identity: dict[str, Any], back_to: str | None = None) -> None:
+        """Let runs of other settings write to the table; `back_to` takes up the rows of a published version again."""
+        from pyiceberg.table.update.snapshot import ManageSnapshots
+
+        def act() -> None:
+            self.iceberg.refresh()
+            with self.iceberg.transaction() as transaction:
+                transaction.set_properties({RUN_PROPERTY: json.dumps(identity)})
+                if back_to is not None:
+                    ManageSnapshots(transaction).set_current_snapshot(ref_name=f"v{back_to}").commit()
+
+        until_committed(act, self)
 
     def drop(self) -> None:
         """Remove the table and its files, if there are any."""

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from boldstream.doors import lazy_door
 
 if TYPE_CHECKING:
-    from boldstream.embed.config import EmbedConfig, Strategy
+    from boldstream.embed.config import EmbedConfig
     from boldstream.embed.run import embed_cohort
 
-__all__ = ["EmbedConfig", "Strategy", "embed_cohort"]
+__all__ = ["EmbedConfig", "embed_cohort"]
 
-__getattr__ = lazy_door(__name__, {"EmbedConfig": "config", "Strategy": "config", "embed_cohort": "run"})
+__getattr__ = lazy_door(__name__, {"EmbedConfig": "config", "embed_cohort": "run"})

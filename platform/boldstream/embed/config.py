@@ -1,4 +1,4 @@
-"""What the embed room is told, and the recipe that it follows."""
+"""What the embed room is told."""
 
 from typing import Any, ClassVar, Literal, Self
 
@@ -6,39 +6,7 @@ import pydantic
 
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
-from boldstream.encoders.windows import WindowSpec
 from boldstream.refs import ArtifactName
-
-
-class Strategy(Config):
-    """A named embedding recipe (a file in configs/strategies/)."""
-
-    id: str
-    """Name of the recipe, written into every row."""
-
-    window: WindowSpec
-    """How windows are cut out of a scan."""
-
-    pool: Literal["mean"] = "mean"
-    """How tokens become one vector: their mean over regions, patches and windows."""
-
-    keep_roi_latents: bool = False
-    """Also keep the mean over patches and windows of every region, (n_rois, n_dims)."""
-
-    harmonize: Literal["none", "combat"] = "none"
-    """Removal of site effects (adjust room)."""
-
-    project_dim: int | None = pydantic.Field(default=512, ge=1)
-    """Dimensions after projection (adjust room)."""
-
-    residualize: tuple[Literal["age", "sex", "site", "mean_fd"], ...] = ()
-    """Covariates to regress out (adjust room)."""
-
-    def pending(self) -> list[str]:
-        """Return the recipe's steps that the embed room leaves to the adjust room, in their order."""
-        steps = [f"harmonize: {self.harmonize}"] if self.harmonize != "none" else []
-        steps += [f"project_dim: {self.project_dim}"] if self.project_dim else []
-        return steps + ([f"residualize: {', '.join(self.residualize)}"] if self.residualize else [])
 
 
 class ActorPool(Config):
@@ -113,11 +81,27 @@ class EmbedConfig(Config):
     fail_fast: bool = False
     """Stop at the first scan that fails, instead of going on with the others."""
 
+    replace_model: bool = False
+    """Make the next version of a table that is of another model version with this one; its older versions stay."""
+
+    first_champion: bool = True
+    """Let the first version of the table be its champion; the nightly room decides that itself."""
+
     cluster: ClusterConfig = ClusterConfig()
     """Where to run."""
 
     non_identity: ClassVar[frozenset[str]] = frozenset(
-        {"warehouse", "batch_size", "actors", "compile", "max_attempts", "fail_fast", "cluster"}
+        {
+            "warehouse",
+            "batch_size",
+            "actors",
+            "compile",
+            "max_attempts",
+            "fail_fast",
+            "replace_model",
+            "first_champion",
+            "cluster",
+        }
     )
 
     @pydantic.field_validator("batch_size", mode="before")

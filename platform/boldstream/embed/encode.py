@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from boldstream.embed.attempt import Setback, attempt
 from boldstream.embed.batch_size import BatchSize, halving
-from boldstream.embed.config import Strategy
 from boldstream.encoders.interface import WindowEncoder
 from boldstream.encoders.windows import Windows
+from boldstream.strategy import Strategy
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from boldstream.artifacts.keys import rows_in
 from boldstream.artifacts.manifest import Parent
 from boldstream.artifacts.receipts import list_reasons
 from boldstream.config import digest_json
-from boldstream.embed.config import EmbedConfig, Strategy
+from boldstream.embed.config import EmbedConfig
 from boldstream.embed.outputs import ROW, Outputs
 from boldstream.errors import EmbeddingsError
 from boldstream.refs import EmbeddingTableRef, ModelRef
@@ -22,7 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 def publish_table(
-    config: EmbedConfig, identity: dict[str, Any], model: ModelRef, outputs: Outputs, expected: pa.Table, run: JobRun
+    config: EmbedConfig,
+    identity: dict[str, Any],
+    model: ModelRef,
+    outputs: Outputs,
+    expected: pa.Table,
+    pending: list[str],
+    run: JobRun,
 ) -> EmbeddingTableRef:
     """Make the settled table its next version, unless the newest holds the same.
 
@@ -49,7 +55,7 @@ def publish_table(
             **identity,
             "quarantined": n_refused,
             "failed": failed.num_rows,
-            "pending": Strategy.model_validate(identity["strategy"]).pending(),
+            "pending": pending,
         },
         snapshot_id=index.snapshot_id,
         guard=outputs.vectors.guard,
@@ -59,7 +65,7 @@ def publish_table(
     ref = EmbeddingTableRef(index.table.uri, manifest.version, manifest.digest)
     run.log_metrics({"vectors": rows.num_rows, "quarantined": n_refused, "failed": failed.num_rows})
     run.log_output(ref, manifest)
-    register_table_version(ref, manifest, run)
+    register_table_version(ref, manifest, run, first_champion=config.first_champion)
     return ref
 
 

@@ -12,7 +12,7 @@ from boldstream.artifacts.cohort import NOT_CARRIED, Cohort, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.artifacts.receipts import Receipts
 from boldstream.cluster import connect, count_gpus
-from boldstream.embed.config import EmbedConfig, Strategy
+from boldstream.embed.config import EmbedConfig
 from boldstream.embed.meter import ActorMeter
 from boldstream.embed.outputs import Outputs
 from boldstream.embed.plan import EmbedPlan, plan_rows
@@ -26,6 +26,7 @@ from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.progress import Progress
 from boldstream.refs import EmbeddingTableRef, ModelRef
 from boldstream.registry import download_model, resolve_model
+from boldstream.strategy import Strategy
 from boldstream.tracking import JobRun, job_run
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
     ConfigError
         If the strategy's windows are not the model's.
     OutputExistsError
-        If the table exists and was made with another model, strategy or cohort.
+        If the table exists and was made with another strategy or cohort, or, without ``replace_model``, another model.
     EmbeddingsError
         If no scan can be embedded, the table follows a newer cohort version, or, with ``fail_fast``, a scan fails.
     IncompleteError
@@ -72,14 +73,21 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         device, precision = _arithmetic(config)
         identity = _identity(cohort, model, strategy, config.parts, precision)
         carried = _carried(cohort)
-        outputs = Outputs.open(config.warehouse, config.output, cohort, embedding_schema(carried), identity)
+        outputs = Outputs.open(
+            config.warehouse,
+            config.output,
+            cohort,
+            embedding_schema(carried),
+            identity,
+            replace_model=config.replace_model,
+        )
         plan = plan_rows(cohort, outputs, config.parts, config.max_attempts)
         stamp = _stamp(strategy, model, cohort)
         task = _task(config, strategy, (device, precision), stamp, carried, outputs, run)
         if plan.units:
             task = replace(task, model_files=_put_files(folder), watch=RemoteWatch.start())
         _embed(plan, task, config, outputs, run)
-        ref = publish_table(config, identity, model, outputs, plan.expected, run)
+        ref = publish_table(config, identity, model, outputs, plan.expected, strategy.pending(), run)
     if problem := describe_incomplete(ref, outputs, plan.expected, config.max_attempts):
         raise IncompleteError(ref, problem)
     return ref
@@ -124,7 +132,7 @@ def _identity(cohort: Cohort, model: ModelRef, strategy: Strategy, parts: int, p
         "cohort": cohort.ref.uri,
         "model": model.pointer,
         "model_digest": model.digest,
-        "strategy": strategy.model_dump(mode="json"),
+        "strategy": strategy.embedding(),
         "parts": parts,
         "precision": precision,
     }

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from boldstream.embed.attempt import FAILURE_COLUMNS
-from boldstream.embed.config import Strategy
 from boldstream.encoders.interface import Precision
+from boldstream.strategy import Strategy
 
 DIGEST = "row_digest"
 

@@ -69,7 +69,7 @@ def rollback_table(pointer: str, warehouse: str, to: str | None = None, alias: s
     while history:
         before = numbers.get(history[-1])
         if before is not None and before != now and _is_there(table, before):
-            move_alias(known, alias, before, history)
+            move_alias(known, alias, before, history, back=True)
             return Moved(table.name, alias, now.version, before.version)
         history.pop()
     raise EmbeddingsError(
@@ -94,7 +94,7 @@ def _move(found: Version, alias: str, *, back: bool) -> Moved:
         history = history[: history.index(entry.number)]
     if history[-1:] != [entry.number]:
         history.append(entry.number)
-    move_alias(known, alias, entry, history)
+    move_alias(known, alias, entry, history, back=back)
     old = before.aliases.get(alias) if before else None
     return Moved(found.manifest.name, alias, old.version if old else None, found.manifest.version)
 
