@@ -20,13 +20,14 @@ import json
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 
+from boldstream.analysis.adjustment import Adjustment
 from boldstream.analysis.folds import nested_folds
 from boldstream.analysis.heads.ridge import RidgeHead
 from boldstream.analysis.nested import permutation_null, permutation_test, predict_nested
 from boldstream.analysis.permutations import exchange, permuted_targets
+from boldstream.analysis.steps import ResidualizeStep, ZscoreStep
 
 N_PEOPLE, N_SITES, N_DIMS, N_PERMUTATIONS, LEVEL = 100, 5, 40, 99, 0.05
 BAND = (0.035, 0.065)
@@ -34,21 +35,7 @@ PIPELINES = ("meant", "naive", "raw")
 HEAD = RidgeHead(tuple(np.logspace(-1, 3, 9)))
 
 
-class Residuals(TransformerMixin, BaseEstimator):
-    """Vectors without what covariates explain linearly, standardised."""
-
-    def fit(self, X, y=None, covariates=None):
-        design = self._design(covariates)
-        self.coef_ = np.linalg.lstsq(design, X, rcond=None)[0]
-        self.scaler_ = StandardScaler().fit(X - design @ self.coef_)
-        return self
-
-    def transform(self, X, covariates=None):
-        return self.scaler_.transform(X - self._design(covariates) @ self.coef_)
-
-    @staticmethod
-    def _design(covariates):
-        return np.column_stack([np.ones(len(covariates)), covariates])
+FRONT = Adjustment((ResidualizeStep(step="residualize", covariates=("site", "mean_fd")), ZscoreStep(step="zscore")))
 
 
 def study(seed, kind):
@@ -67,10 +54,8 @@ def study(seed, kind):
     y += rng.normal(size=N_PEOPLE)[subject]
     if kind == "binary":
         y = (y > np.median(y)).astype(float)
-    scans = pd.DataFrame({"scan": np.arange(n), "subject": subject, "family": family, "site": site})
-    confounds = pd.DataFrame(np.eye(N_SITES)[site][:, 1:]).assign(fd=fd)
-    confounds.columns = confounds.columns.astype(str)
-    return scans, x, y, confounds
+    scans = pd.DataFrame({"scan": np.arange(n), "subject": subject, "family": family, "site": site.astype(str)})
+    return scans, x, y, pd.DataFrame({"site": scans["site"], "mean_fd": fd})
 
 
 def p_values(seed, kind, pipelines=PIPELINES):
@@ -83,13 +68,13 @@ def p_values(seed, kind, pipelines=PIPELINES):
             scans["subject"], N_PERMUTATIONS, families=scans["family"], blocks=scans["site"], seed=seed
         )
     if "meant" in pipelines:
-        stay = confounds.to_numpy() if kind == "continuous" else None
-        adjusted = {"front": Residuals(), "covariates": confounds}
+        stay = pd.get_dummies(confounds, dtype=float) if kind == "continuous" else None
+        adjusted = {"front": FRONT, "covariates": confounds}
         found["meant"] = _p(x, y, folds, permuted_targets(y, exchanged, stay), kind, **adjusted)
     if "naive" in pipelines:
         alone = pd.DataFrame({"scan": scans["scan"], "subject": scans["scan"]})
         free = permuted_targets(y, exchange(scans["scan"], N_PERMUTATIONS, seed=seed))
-        before = Residuals().fit(x, covariates=confounds).transform(x, covariates=confounds)
+        before = FRONT.fit(x, covariates=confounds).transform(x, covariates=confounds)
         found["naive"] = _p(before, y, nested_folds(alone, y, n_inner=3, seed=seed), free, kind)
     if "raw" in pipelines:
         found["raw"] = _p(x, y, folds, permuted_targets(y, exchanged), kind, front=StandardScaler())
