@@ -24,7 +24,7 @@ from boldstream.analysis.residualize import Residualizer
 from science.null_calibration import false_positives
 
 ABIDE = Path(__file__).parents[3] / "shared" / "data" / "abide"
-N_REPETITIONS, N_CARELESS = 200, 30
+N_REPETITIONS, N_CARELESS = 200, 20
 
 
 @pytest.mark.parametrize("kind", ["continuous", "binary"])

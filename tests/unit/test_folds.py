@@ -102,7 +102,11 @@ def test_leave_site_out__holds_whole_sites_out_and_chooses_for_others():
     for split in folds.splits():
         assert not set(site[split.test]) & set(site[split.train])
         assert [len(set(site[split.train][split.inner == label])) for label in range(3)] == [1, 1, 1]
-    assert folds.scheme.startswith("leave-site-out, 4 sites")
+    assert folds.scheme.startswith("leave-site-out, 4 sites, 3 inner folds of whole sites, seed 0")
+    for split in leave_site_out(alone, n_inner=2).splits():
+        of = [set(site[split.train][split.inner == label]) for label in range(2)]
+        assert not of[0] & of[1]
+        assert len(of[0] | of[1]) == 3
 
 
 def test_fold_set__catches_the_same_subject_in_two_folds():

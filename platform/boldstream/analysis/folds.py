@@ -158,13 +158,17 @@ def nested_folds(
     return FoldSet(scheme, keys, groups, outer, inner)
 
 
-def leave_site_out(scans: pd.DataFrame) -> FoldSet:
-    """Make every site a fold; the inner folds leave a site out each too, for penalties that suit sites not seen.
+def leave_site_out(scans: pd.DataFrame, *, n_inner: int = 5, seed: int = 0) -> FoldSet:
+    """Make every site a fold; the inner folds leave whole sites out too, for penalties that suit sites not seen.
 
     Parameters
     ----------
     scans : DataFrame
         As for `nested_folds`, with ``site``; at least three sites.
+    n_inner : int
+        Inner folds at most, sites being dealt to them by size; with fewer sites, each is one.
+    seed : int
+        Of the dealing.
 
     Raises
     ------
@@ -183,9 +187,17 @@ def leave_site_out(scans: pd.DataFrame) -> FoldSet:
             raise ValueError(
                 f"{name} (or relatives) was scanned at {where}; leave-site-out would train on who is tested"
             )
-    inner = np.stack([np.where(held == fold, -1, held - (held > fold)) for fold in range(len(sites))])
-    scheme = f"leave-site-out, {len(sites)} sites, inner folds by site; {len(keys)} scans in {len(names)} groups"
-    return FoldSet(scheme, keys, groups, held[None].astype(np.int64), inner[None].astype(np.int64))
+    held, n_inner = held.astype(np.int64), min(n_inner, len(sites) - 1)
+    inner = np.full((len(sites), len(keys)), -1, dtype=np.int64)
+    for fold in range(len(sites)):
+        rows = np.flatnonzero(held != fold)
+        alike = np.zeros((len(rows), 1), dtype=np.int64)
+        inner[fold, rows] = _deal(held[rows], sites.tolist(), alike, n_inner, f"{seed} {sites[fold]}")
+    scheme = (
+        f"leave-site-out, {len(sites)} sites, {n_inner} inner folds of whole sites, seed {seed}; "
+        f"{len(keys)} scans in {len(names)} groups"
+    )
+    return FoldSet(scheme, keys, groups, held[None], inner[None])
 
 
 def _groups(scans: pd.DataFrame) -> tuple[tuple[str, ...], NDArray[np.int64], list[str]]:

@@ -69,9 +69,13 @@ class RidgeHead(RegressorMixin, BaseEstimator):
         x, targets = x - centre, targets - mean
         alphas = _absolute(self.alphas, np.square(x).sum() / len(x), self.relative)
         primal = x.shape[1] <= len(x)
-        self.errors_ = (_primal_errors if primal else _dual_errors)(x, targets, labels, alphas)
+        gram = x.T @ x if primal else x @ x.T
+        if primal:
+            self.errors_ = _primal_errors(x, targets, gram, labels, alphas)
+        else:
+            self.errors_ = _kernel_errors(gram, targets, labels, alphas)
         self.alpha_ = alphas[np.argmin(self.errors_, axis=0)]
-        coef = _solve(x.T @ x, x.T @ targets, self.alpha_) if primal else x.T @ _solve(x @ x.T, targets, self.alpha_)
+        coef = _solve(gram, x.T @ targets, self.alpha_) if primal else x.T @ _solve(gram, targets, self.alpha_)
         intercept = mean - centre @ coef
         one = np.ndim(y) == 1
         self.coef_ = coef[:, 0] if one else coef.T
@@ -213,15 +217,19 @@ def _eigen(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _solve(gram: NDArray[np.float64], right: NDArray[np.float64], alphas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (gram + alpha)^-1 right, an alpha each column."""
+    """Return (gram + alpha)^-1 right, an alpha each column; the Gram matrix is overwritten."""
     values, vectors = _eigen(gram)
     return np.asarray(vectors @ ((vectors.T @ right) / (values[:, None] + alphas)))
 
 
 def _primal_errors(
-    x: NDArray[np.float64], y: NDArray[np.float64], labels: NDArray[np.int64], alphas: NDArray[np.float64]
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    gram: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    alphas: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    gram, cross = x.T @ x, x.T @ y
+    cross = x.T @ y
     errors = []
     for test in _tests(labels):
         inside, truth = x[test], y[test]
@@ -232,12 +240,6 @@ def _primal_errors(
         weights = vectors.T @ (cross - inside.T @ truth - n * np.outer(centre, mean))
         errors.append(_path((inside - centre) @ vectors, weights, values, truth - mean, alphas))
     return np.mean(errors, axis=0)
-
-
-def _dual_errors(
-    x: NDArray[np.float64], y: NDArray[np.float64], labels: NDArray[np.int64], alphas: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return _kernel_errors(x @ x.T, y, labels, alphas)
 
 
 def _kernel_errors(
