@@ -86,13 +86,13 @@ def main() -> None:
 
 
 def problem(size: Size) -> tuple[np.ndarray, np.ndarray, FoldSet]:
-    """Return vectors with a decaying spectrum, targets with R² from none to half, and folds by family and site."""
+    """Return vectors with a decaying spectrum, targets with R² from half to none, and folds by family and site."""
     rng = np.random.default_rng(0)
     n, d = size.subjects, size.dims
     axes = np.linalg.qr(rng.normal(size=(d, d)))[0] * np.arange(1, d + 1) ** -0.5
     x = rng.normal(size=(n, d)) @ axes.T
     signal = x @ rng.normal(size=(d, size.targets))
-    y = signal / signal.std(axis=0) * np.linspace(0, 1, size.targets) + rng.normal(size=(n, size.targets))
+    y = signal / signal.std(axis=0) * np.linspace(1, 0, size.targets) + rng.normal(size=(n, size.targets))
     scans = pd.DataFrame(
         {"scan": np.arange(n), "subject": np.arange(n), "family": np.arange(n) // 2, "site": rng.integers(0, 10, n)}
     )
