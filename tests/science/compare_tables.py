@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from boldstream.analysis.metrics import Estimate, auc, bootstrap_ci, paired_difference_ci, pearson, r2
+from boldstream.analysis.intervals import Estimate, bootstrap_ci, paired_difference_ci
+from boldstream.analysis.metrics import auc, pearson, r2
 from boldstream.analysis.probes import out_of_fold
 from boldstream.analysis.quality import found_again
 from boldstream.artifacts.cohort import open_cohort

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from boldstream.analysis.metrics import auc, bootstrap_ci, r2
+from boldstream.analysis.intervals import bootstrap_ci
+from boldstream.analysis.metrics import auc, r2
 from boldstream.analysis.probes import out_of_fold
 from boldstream.parcellation.gradients import functional_connectivity
 from boldstream.synthesis import SyntheticSpec, draw_person, draw_scan, make_brain, scan_mean_fd

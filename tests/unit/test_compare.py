@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.spatial import procrustes as scipy_procrustes
 from scipy.stats import ortho_group
 
-from boldstream.analysis.compare import compare, linear_cka, neighbour_overlap, paired_cosine, procrustes
+from boldstream.analysis.compare import compare, debiased_cka, linear_cka, neighbour_overlap, paired_cosine, procrustes
 
 
 def cloud(n=60, d=8, seed=0):
@@ -149,3 +149,34 @@ def test_single_measures__refuse_what_does_not_fit():
     for k in (0, 4):
         with pytest.raises(ValueError, match=rf"k is {k}; of 5 scans, 1 to 3 neighbours can be compared"):
             neighbour_overlap(cloud(5), cloud(5), k)
+
+
+def song(k, other):
+    """Song et al.'s estimate as printed, for kernels."""
+    n = len(k)
+    k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
+    one = np.ones(n)
+    shared = (one @ k @ one) * (one @ other @ one) / ((n - 1) * (n - 2)) - 2 / (n - 2) * (one @ k @ other @ one)
+    return (np.trace(k @ other) + shared) / (n * (n - 3))
+
+
+def test_debiased_cka__is_the_ratio_of_songs_estimates():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 7)) + 2, rng.normal(size=(20, 30))
+    y[:, :7] += 2 * x
+    k, other = x @ x.T, y @ y.T  # not centred: the estimate does not mind
+    expected = song(k, other) / np.sqrt(song(k, k) * song(other, other))
+    assert debiased_cka(x, y) == pytest.approx(expected)
+    assert debiased_cka(x, 3 * x @ np.linalg.qr(rng.normal(size=(7, 7)))[0] + 1) == pytest.approx(1)
+
+
+def test_debiased_cka__of_unrelated_rows_is_zero_where_the_plain_one_is_not():
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(size=(30, 100)), rng.normal(size=(30, 100))) for _ in range(40)]
+    assert abs(np.mean([debiased_cka(*pair) for pair in pairs])) < 0.02
+    assert np.mean([linear_cka(*pair) for pair in pairs]) > 0.7
+
+
+def test_debiased_cka__refuses_three_rows():
+    with pytest.raises(ValueError, match="a debiased CKA needs at least 4 scans, got 3"):
+        debiased_cka(np.eye(3), np.eye(3))

@@ -1,16 +1,8 @@
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, brier_score_loss
 
-from boldstream.analysis.metrics import (
-    Estimate,
-    auc,
-    balanced_accuracy,
-    bootstrap_ci,
-    paired_difference_ci,
-    pearson,
-    r2,
-    scores,
-)
+from boldstream.analysis.metrics import auc, auprc, balanced_accuracy, brier, pearson, r2, scores
 
 
 def test_scores__of_a_perfect_and_of_a_blind_ridge():
@@ -65,47 +57,10 @@ def test_pearson__of_training_means_is_zero_against_them():
     assert pearson(y, y, null) == pytest.approx(1)
 
 
-def test_bootstrap_ci__of_a_mean_is_that_of_the_normal_distribution():
-    x = np.random.default_rng(0).normal(size=400)
-    found = bootstrap_ci(lambda v: v.mean(), x)
-    assert found.value == pytest.approx(x.mean())
-    half = 1.96 * x.std() / 20
-    assert (found.low, found.high) == pytest.approx((x.mean() - half, x.mean() + half), abs=0.1 * half)
-    assert found == bootstrap_ci(lambda v: v.mean(), x)
-    assert found != bootstrap_ci(lambda v: v.mean(), x, seed=1)
-
-
-def test_paired_difference_ci__excludes_zero_where_one_model_is_better():
+def test_auprc_and_brier__agree_with_scikit_learn():
     rng = np.random.default_rng(0)
-    y = rng.normal(size=150)
-    null, good, bad = np.zeros(150), y + rng.normal(size=150), y + 1.5 * rng.normal(size=150)
-    found = paired_difference_ci(r2, (y, good, null), (y, bad, null), n=500)
-    assert found.excludes_zero
-    assert found.low > 0
-    assert paired_difference_ci(r2, (y, bad, null), (y, good, null), n=500).high < 0
-    twin = good + 0.01 * rng.normal(size=150)
-    assert not paired_difference_ci(r2, (y, good, null), (y, twin, null), n=500).excludes_zero
-
-
-def test_paired_difference_ci__draws_the_same_rows_for_both():
-    y = np.random.default_rng(0).normal(size=50)
-    assert paired_difference_ci(pearson, (y, y**3), (y, y**3), n=50) == Estimate(0.0, 0.0, 0.0)
-
-
-def test_bootstrap_ci__leaves_resamples_without_a_class_out():
-    y, decision = np.array([0, 0, 0, 0, 1.0]), np.array([1.0, 2.0, 3.0, 5.0, 4.0])
-    found = bootstrap_ci(auc, y, decision, n=200)
-    assert 0 <= found.low < found.value == 0.75 < found.high == 1
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (([1.0, 2.0], [1.0]), r"arrays of one length, at least 2 rows, got lengths \[1, 2\]"),
-        (([1.0],), r"at least 2 rows, got lengths \[1\]"),
-        (([1.0, 1.0],), "the statistic is NaN in 20 of 20 resamples"),
-    ],
-)
-def test_bootstrap_ci__refuses(arrays, message):
-    with pytest.raises(ValueError, match=message):
-        bootstrap_ci(lambda *a: float("nan"), *arrays, n=20)
+    y = rng.integers(0, 2, 80)
+    chance = np.clip(0.5 * y + rng.random(80) / 2, 0, 1).round(1)  # with ties
+    assert auprc(y, chance) == pytest.approx(average_precision_score(y, chance))
+    assert brier(y, chance) == pytest.approx(brier_score_loss(y, chance))
+    assert np.isnan(auprc(np.ones(3), np.arange(3.0)))

@@ -68,7 +68,7 @@ def test_out_of_fold__equals_a_pipeline_fitted_fold_by_fold(d):
         inner = list(
             GroupKFold(min(5, len(set(site[train]))), shuffle=True, random_state=3).split(x[train], groups=site[train])
         )
-        ridge = RidgeCV(ALPHAS * d, cv=inner, scoring="neg_mean_squared_error")
+        ridge = RidgeCV(np.array(ALPHAS) * d, cv=inner, scoring="neg_mean_squared_error")
         model = make_pipeline(StandardScaler(), ridge).fit(x[train], age[train])
         np.testing.assert_allclose(predicted[test], model.predict(x[test]), rtol=1e-4)
         np.testing.assert_allclose(null[test], age[train].mean())

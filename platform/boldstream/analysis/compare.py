@@ -145,6 +145,37 @@ def linear_cka(first: ArrayLike, second: ArrayLike) -> float:
     return float(np.square(np.linalg.norm(x.T @ y)) / (_gram_norm(x) * _gram_norm(y)))
 
 
+def debiased_cka(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the linear centred kernel alignment without the bias of few scans and many dimensions.
+
+    Its numerator and denominators are unbiased estimates (Song et al. 2012), so it is around 0 for unrelated rows, and
+    may be below. 1 for equal similarities; NaN where an estimate of a norm is not positive.
+
+    Parameters
+    ----------
+    first, second : array, shape (n, d1) and (n, d2)
+        At least 4 rows.
+
+    Raises
+    ------
+    ValueError
+        As `linear_cka`, and for fewer than 4 rows.
+
+    References
+    ----------
+    Nguyen, Raghu & Kornblith (2021), Do wide and deep networks learn the same things?, ICLR. Song et al. (2012),
+    J. Mach. Learn. Res. 13:1393.
+    """
+    a, b = _paired(first, second)
+    if len(a) < 4:
+        raise ValueError(f"a debiased CKA needs at least 4 scans, got {len(a)}")
+    x, y = _unit_scale(a), _unit_scale(b)
+    norms = _unbiased_hsic(x, x), _unbiased_hsic(y, y)
+    if min(norms) <= 0:
+        return float("nan")
+    return _unbiased_hsic(x, y) / float(np.sqrt(norms[0] * norms[1]))
+
+
 def neighbour_overlap(first: ArrayLike, second: ArrayLike, k: int = NEIGHBOURS) -> float:
     """Return the mean share of a scan's k nearest neighbours (Euclidean) in one set that are so in the other.
 
@@ -210,6 +241,15 @@ def _unit_scale(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def _gram_norm(x: NDArray[np.float64]) -> float:
     """Return the Frobenius norm of x x^T, by way of the smaller of the two products."""
     return float(np.linalg.norm(x.T @ x if x.shape[1] < len(x) else x @ x.T))
+
+
+def _unbiased_hsic(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return n (n - 3) times Song's estimate for linear kernels, by way of products of d1 x d2: no n x n matrix."""
+    n = len(x)
+    own = np.square(x).sum(axis=1), np.square(y).sum(axis=1)  # the kernels' diagonals, which are to be 0
+    # rows sum to 0 for x and y have mean 0, so rows of the kernels without diagonal sum to minus the diagonal
+    shared = float(np.square(x.T @ y).sum() - own[0] @ own[1])
+    return shared + float(own[0].sum() * own[1].sum()) / ((n - 1) * (n - 2)) - 2 / (n - 2) * float(own[0] @ own[1])
 
 
 def _cka_chance(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

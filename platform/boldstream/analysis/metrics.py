@@ -1,27 +1,12 @@
-"""How good predictions are: scores of probes, and bootstrap intervals of them and of differences between models."""
+"""How good predictions are: scores of probes."""
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Kind = Literal["ridge", "logistic"]
-
-
-class Estimate(NamedTuple):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
 
 
 def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
@@ -130,11 +115,10 @@ def auc(y: NDArray, decision: NDArray, folds: NDArray | None = None) -> float:
     right, pairs = 0.0, 0
     for fold in [None] if folds is None else np.unique(folds):
         rows = np.ones(len(y), dtype=bool) if fold is None else folds == fold
-        chosen = positive[rows]
-        n_positive, n_negative = int(chosen.sum()), int((~chosen).sum())
-        ranks = float(stats.rankdata(decision[rows])[chosen].sum())
-        right += ranks - n_positive * (n_positive + 1) / 2
-        pairs += n_positive * n_negative
+        asked, others = decision[rows & positive], np.sort(decision[rows & ~positive])
+        # others below, and half of those that are equal
+        right += sum(float(np.searchsorted(others, asked, side).sum()) for side in ("left", "right")) / 2
+        pairs += len(asked) * len(others)
     return right / pairs if pairs else float("nan")
 
 
@@ -147,75 +131,21 @@ def balanced_accuracy(y: NDArray, decision: NDArray) -> float:
     return float(((decision[positive] > 0).mean() + (decision[~positive] <= 0).mean()) / 2)
 
 
-def bootstrap_ci(statistic: Callable[..., float], *arrays: ArrayLike, n: int = 2000, seed: int = 0) -> Estimate:
-    """Return a statistic of arrays with its percentile bootstrap interval, 95 %.
+def auprc(y: NDArray, decision: NDArray) -> float:
+    """Return the area under the precision-recall curve (average precision) of the second class; chance is its share.
 
-    Rows (subjects) are drawn with replacement, the same rows from every array; predictions are not fitted anew. So
-    the interval is about other subjects of these groups under these probes, not about other groups: with few, uneven
-    sites, drawing whole sites gives intervals that depend on which large site is drawn. Resamples in which the
-    statistic is NaN (a class is missing) are left out.
+    NaN where a class is missing.
 
     Parameters
     ----------
-    statistic : callable
-        Takes the arrays, gives a float.
-    arrays : array, shape (n_rows, ...)
-    n, seed : int
-        Number and seed of the resamples.
-
-    Raises
-    ------
-    ValueError
-        If arrays differ in length or have fewer than two rows, or the statistic is NaN in more than half of the
-        resamples.
-
-    References
-    ----------
-    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    y, decision : array, shape (n,)
     """
-    rows = [np.asarray(array) for array in arrays]
-    lengths = sorted({len(row) for row in rows})
-    if len(lengths) != 1 or lengths[0] < 2:
-        raise ValueError(f"a bootstrap needs arrays of one length, at least 2 rows, got lengths {lengths}")
-    rng = np.random.default_rng(seed)
-    drawn = np.array(
-        [
-            statistic(*(row[picked] for row in rows))
-            for picked in (rng.integers(0, lengths[0], lengths[0]) for _ in range(n))
-        ]
-    )
-    kept = drawn[~np.isnan(drawn)]
-    if len(kept) <= n / 2:
-        raise ValueError(f"the statistic is NaN in {n - len(kept)} of {n} resamples; there are too few rows of a class")
-    low, high = np.percentile(kept, [2.5, 97.5])
-    return Estimate(float(statistic(*rows)), float(low), float(high))
+    from sklearn.metrics import average_precision_score
+
+    classes = np.unique(y)
+    return float(average_precision_score(y == classes[1], decision)) if len(classes) == 2 else float("nan")
 
 
-def paired_difference_ci(
-    statistic: Callable[..., float],
-    first: tuple[ArrayLike, ...],
-    second: tuple[ArrayLike, ...],
-    *,
-    n: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Return the difference of a statistic between two models on the same rows, with its bootstrap interval.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes the arrays of one model, gives a float.
-    first, second : tuple of array, shape (n_rows, ...)
-        The models' arrays, e.g. ``(y, predicted, null_predicted)``, rows in the same order.
-    n, seed : int
-
-    Raises
-    ------
-    ValueError
-        As `bootstrap_ci`.
-    """
-
-    def difference(*arrays: NDArray) -> float:
-        return statistic(*arrays[: len(first)]) - statistic(*arrays[len(first) :])
-
-    return bootstrap_ci(difference, *first, *second, n=n, seed=seed)
+def brier(y: NDArray, probability: NDArray) -> float:
+    """Return the mean squared error of probabilities of y being 1 (Brier 1950, Mon. Weather Rev. 78:1)."""
+    return float(np.square(probability - y).mean())

@@ -1,22 +1,20 @@
 """Linear probes on frozen vectors: what can be read from them, fitted in training folds only."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from boldstream.analysis.metrics import Kind, as_target, auc, scores
+from boldstream.analysis.heads.linear_classifiers import LogisticHead
+from boldstream.analysis.heads.ridge import ALPHAS, RidgeHead
+from boldstream.analysis.heads.span import RowSpan
+from boldstream.analysis.metrics import Kind, as_target, scores
 from boldstream.analysis.quality import finite_matrix
-
-ALPHAS = np.logspace(-4, 4, 25)
-"""Penalties a ridge probe chooses from; rows have a mean square length of 1, so they suit any number of dimensions."""
-
-STRENGTHS = np.logspace(-2, 3, 6)
-"""Inverse penalties that a logistic probe chooses from, for the same rows."""
 
 N_INNER = 3
 """Inner folds in which a logistic probe chooses."""
@@ -136,72 +134,50 @@ def _fit_predict(
     kind: Kind,
     seed: int,
 ) -> NDArray[np.float64]:
-    train, test = _scaled(train_x, test_x)
-    if kind == "ridge":
-        inner = _ridge_folds(train_y, groups, seed)
-        ridge = RidgeCV(ALPHAS, cv=inner, scoring="neg_mean_squared_error").fit(train, train_y)
-        return np.asarray(ridge.predict(test), dtype=np.float64)
-    _check_classes(train_y)
-    return _decide(train, train_y, test, _choose_strength(train, train_y, groups, seed))
+    scaler = StandardScaler().fit(train_x)
+    train, test = scaler.transform(train_x), scaler.transform(test_x)
+    if kind == "logistic":
+        _check_classes(train_y)
+        folds = _strength_folds(train_y, groups, seed)
+        return LogisticHead(balanced=True).fit(train, train_y, folds).decision_function(test)
+    labels = _ridge_folds(train_y, groups, seed)
+    if labels is not None:
+        return RidgeHead().fit(train, train_y, labels).predict(test)
+    span = RowSpan().fit(train / np.sqrt(train.shape[1]))
+    train, test = (span.transform(x / np.sqrt(train_x.shape[1])) for x in (train, test))
+    return np.asarray(RidgeCV(ALPHAS, scoring="neg_mean_squared_error").fit(train, train_y).predict(test))
 
 
-def _scaled(train: NDArray[np.float64], test: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standardise by the training rows to a mean square length of 1; where dimensions outnumber them, keep their span.
-
-    Coefficients with a square penalty are combinations of the training rows, so rotating these into as many
-    dimensions as there are rows leaves all predictions as they were.
-    """
-    n_rows, n_dims = train.shape
-    scaler = StandardScaler().fit(train)
-    a, b = (scaler.transform(x) / np.sqrt(n_dims) for x in (train, test))
-    if n_dims <= n_rows:
-        return a, b
-    values, vectors = np.linalg.eigh(a @ a.T)
-    kept = values > values[-1] * n_rows * np.finfo(np.float64).eps
-    if not kept.any():  # constant features
-        return np.zeros((n_rows, 1)), np.zeros((len(b), 1))
-    axes, lengths = vectors[:, kept], np.sqrt(values[kept])
-    return axes * lengths, (b @ a.T) @ (axes / lengths)
-
-
-def _ridge_folds(
-    y: NDArray[np.float64], groups: NDArray, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]] | None:
-    """Return the inner folds of a ridge probe; None, for leave-one-out, where every row is a group or all are one."""
+def _ridge_folds(y: NDArray[np.float64], groups: NDArray, seed: int) -> NDArray[np.int64] | None:
+    """Return the inner fold of every row; None, for leave-one-out, where every row is a group or all are one."""
     n_groups = len(np.unique(groups))
     if n_groups in (1, len(y)):
         return None
     inner = GroupKFold(min(N_INNER_RIDGE, n_groups), shuffle=True, random_state=seed)
-    return list(inner.split(y, y, groups))
+    return _labels(inner.split(y, y, groups), len(y))
 
 
-def _choose_strength(x: NDArray[np.float64], y: NDArray[np.float64], groups: NDArray, seed: int) -> float:
-    """Return the inverse penalty with the largest area under the ROC curve in inner folds; the smallest of equals."""
+def _strength_folds(y: NDArray[np.float64], groups: NDArray, seed: int) -> NDArray[np.int64]:
+    """Return the inner fold of every row in which a logistic probe chooses."""
     n_groups = len(np.unique(groups))
     n_inner = min(N_INNER, n_groups if n_groups > 1 else N_INNER, *np.bincount(y.astype(int)))
     if n_inner < 2:
         raise ValueError("a training fold has one row of a class; a logistic probe needs 2 to choose its penalty")
     if n_groups > 1:
-        folds = list(StratifiedGroupKFold(n_inner, shuffle=True, random_state=seed).split(x, y, groups))
+        folds = list(StratifiedGroupKFold(n_inner, shuffle=True, random_state=seed).split(y, y, groups))
     else:
-        folds = list(StratifiedKFold(n_inner, shuffle=True, random_state=seed).split(x, y))
+        folds = list(StratifiedKFold(n_inner, shuffle=True, random_state=seed).split(y, y))
     # with at most three folds this also means that one of them tests both classes
     for train, _ in folds:
         _check_classes(y[train])
-    found = []
-    for strength in STRENGTHS:
-        decision, of = np.empty(len(y)), np.empty(len(y), dtype=np.int64)
-        for fold, (train, test) in enumerate(folds):
-            decision[test], of[test] = _decide(x[train], y[train], x[test], strength), fold
-        found.append(auc(y, decision, of))
-    return float(STRENGTHS[int(np.argmax(found))])
+    return _labels(folds, len(y))
 
 
-def _decide(
-    x: NDArray[np.float64], y: NDArray[np.float64], asked: NDArray[np.float64], strength: float
-) -> NDArray[np.float64]:
-    model = LogisticRegression(C=strength, class_weight="balanced", max_iter=10_000).fit(x, y)
-    return np.asarray(model.decision_function(asked), dtype=np.float64)
+def _labels(folds: Iterable[tuple[NDArray, NDArray]], n_rows: int) -> NDArray[np.int64]:
+    labels = np.empty(n_rows, dtype=np.int64)
+    for fold, (_, test) in enumerate(folds):
+        labels[test] = fold
+    return labels
 
 
 def _names(groups: ArrayLike, n_rows: int) -> NDArray:

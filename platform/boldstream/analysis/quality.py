@@ -119,8 +119,16 @@ def rankme(x: ArrayLike) -> float:
     singular = np.linalg.svd(finite_matrix(x, "x"), compute_uv=False)
     if not singular.sum() > 0:
         raise ValueError("embeddings are all zero, so they have no rank")
-    p = singular / singular.sum()
-    p = p[p > 0]
+    return effective_rank(np.asarray(singular))
+
+
+def effective_rank(values: NDArray[np.float64]) -> float:
+    """Return exp of the entropy of values divided by their sum: how many they are, were they equal.
+
+    Roy & Vetterli (2007), The effective rank, EUSIPCO. Negative values (rounding) count as 0.
+    """
+    p = np.maximum(values, 0.0)
+    p = p[p > 0] / p.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 

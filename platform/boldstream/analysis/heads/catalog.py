@@ -1,0 +1,44 @@
+"""Heads by the names that configurations use."""
+
+from typing import Literal
+
+from sklearn.base import BaseEstimator
+
+from boldstream.analysis.baselines import MeanHead
+from boldstream.analysis.heads.linear_classifiers import LogisticHead, SvmHead
+from boldstream.analysis.heads.mlp import MlpHead
+from boldstream.analysis.heads.neighbours import NeighboursHead
+from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
+from boldstream.analysis.nested import TargetKind
+
+HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "knn", "mlp"]
+
+
+def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimator:
+    """Return a head with its default choices, not fitted.
+
+    Parameters
+    ----------
+    name : str
+        Of `HeadName`; ``mean`` is the baseline that knows nothing.
+    kind : {"continuous", "binary"}
+    seed : int
+        Of the multilayer perceptron; the others draw nothing.
+
+    Raises
+    ------
+    ValueError
+        For a classifier on a continuous target, and for other names.
+    """
+    if name in ("logistic", "svm"):
+        if kind != "binary":
+            raise ValueError(
+                f"{name} tells two classes apart, the target is {kind}; use ridge, kernel_ridge, knn or mlp"
+            )
+        return LogisticHead() if name == "logistic" else SvmHead()
+    makers = {"mean": MeanHead, "ridge": RidgeHead, "kernel_ridge": KernelRidgeHead, "knn": NeighboursHead}
+    if name == "mlp":
+        return MlpHead(kind, seed=seed)
+    if name not in makers:
+        raise ValueError(f"heads are {', '.join([*makers, 'logistic', 'svm', 'mlp'])}, got {name!r}")
+    return makers[name]()
