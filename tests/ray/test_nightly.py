@@ -1,91 +1,26 @@
 """Ten nights over a study that grows, loses, corrects and spoils scans, and changes its model."""
 
-import numpy as np
 import pytest
-import yaml
 
 from boldstream.adjust import AdjustConfig, adjust_table
 from boldstream.artifacts.embeddings import open_table
-from boldstream.errors import ConfigError, HeldError, LeaseError, OutputExistsError, SourceError
+from boldstream.errors import ConfigError, LeaseError, OutputExistsError
 from boldstream.lease import Lease
-from boldstream.nightly import NightlyConfig, run_nightly
+from boldstream.nightly import run_nightly
 from boldstream.nightly.nights import past_nights
 from boldstream.pretrain import PretrainConfig, pretrain
 from boldstream.registry import set_alias
-from boldstream.table_registry import resolve_table_alias
 from boldstream.tables import run_tables
-from synthetic import ingest_config, series, write_participants, write_scan, write_study
+from night_study import STRATEGY, NightStudy, white_noise
+from synthetic import ingest_config, series, write_scan
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
-
-FIRST = [f"{i:02d}" for i in range(16)]
-STRATEGY = {"id": "toy_v1", "window": {"length": 32, "stride": 14}}
-
-
-class Study:
-    """A study on disk, with the configurations of its nights."""
-
-    def __init__(self, root, model):
-        self.root, self.subjects = root, list(FIRST)
-        write_study(root, FIRST)
-        self.write("strategy", STRATEGY)
-        self.write("ingest", ingest_config(root, max_removed=0.5).model_dump(mode="json"))
-        self.embed(model)
-
-    def write(self, name, values):
-        path = self.root / f"{name}.yaml"
-        path.write_text(yaml.safe_dump(values))
-        return str(path)
-
-    def embed(self, model):
-        strategy, warehouse = str(self.root / "strategy.yaml"), str(self.root / "warehouse")
-        values = {"output": "nights", "cohort": "study", "model": model, "strategy": strategy, "warehouse": warehouse}
-        self.write("embed", values)
-
-    def config(self, **values):
-        known = {"ingest": f"{self.root}/ingest.yaml", "embed": f"{self.root}/embed.yaml", "page": f"{self.root}/page"}
-        return NightlyConfig.model_validate(known | values)
-
-    def add(self, subjects, **kinds):
-        self.subjects += [subject for subject in subjects if subject not in self.subjects]
-        for subject in subjects:
-            write_scan(self.root / "scans", subject, spoil(series(int(subject)), **kinds))
-        write_participants(self.root, self.subjects)
-
-    def remove(self, subjects):
-        self.subjects = [subject for subject in self.subjects if subject not in subjects]
-        for subject in subjects:
-            (self.root / "scans" / f"sub-{subject}.csv").unlink()
-        write_participants(self.root, self.subjects)
-
-    def night(self, **values):
-        """Run a night; return its outcome, the version made, the champion, its rows and what held it."""
-        try:
-            run_nightly(self.config(**values))
-        except (HeldError, SourceError) as error:
-            assert str(error)
-        found = past_nights(str(self.root / "warehouse"), "nights")[-1]
-        held_by = [check.name for check in found.checks if check.passed is False]
-        return found.outcome, found.candidate, found.champion, found.rows, held_by
-
-    @property
-    def champion(self):
-        return resolve_table_alias(f"file://{self.root}/warehouse/embeddings/nights", "champion").version
-
-    @property
-    def page(self):
-        return (self.root / "page" / "index.html").read_text()
-
-
-def spoil(values, noise=False):
-    """Return what a broken pipeline might make of a scan: white noise."""
-    return np.random.default_rng(int(abs(values[0, 0]) * 1e4)).normal(size=values.shape) if noise else values
 
 
 @pytest.fixture(scope="module")
 def study(study, tmp_path_factory):
     set_alias(study.model, "nightly")
-    found = Study(tmp_path_factory.mktemp("nights"), "models:/toy@nightly")
+    found = NightStudy(tmp_path_factory.mktemp("nights"), "models:/toy@nightly", 16)
     found.model, found.pretrain = study.model, study.pretrain
     return found
 
@@ -102,7 +37,7 @@ def test_nightly__promotes_what_is_sound_and_holds_what_is_not(study):
     assert study.night() == ("promoted", "4", "4", 23, [])
 
     bad = [f"{i:02d}" for i in range(24, 32)]
-    study.add(bad, noise=True)
+    study.add(bad, white_noise)
     outcome, candidate, champion, rows, why = study.night()
     assert (outcome, candidate, champion, rows) == ("held", "5", "4", 23)
     assert "drift" in why

@@ -1,21 +1,23 @@
 """The quality gate: what a new version of an embedding table must be like to be its champion."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from boldstream.analysis.drift import Drift, drift
 from boldstream.analysis.nuisance import SITE_ACCURACY, site_accuracy
 from boldstream.analysis.quality import rankme
-from boldstream.artifacts.cohort import Cohort
+from boldstream.analysis.roi_statistics import RoiStatistics
+from boldstream.artifacts.cohort import Cohort, cohort_tables
 from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.versions import iter_batches
 from boldstream.errors import few_of
 from boldstream.nightly.config import GateConfig
+from boldstream.nightly.side import Side, n_refused, similarities
+
+SCANS_READ = 200
+"""Scans on either side whose series are read for their connectivity."""
 
 
 @dataclass(frozen=True)
@@ -37,54 +39,6 @@ class Check:
     passed: bool | None
     told: str
     value: float | None = None
-
-
-class Side:
-    """One version of the table, as the gate looks at it: all light columns, and some of the vectors.
-
-    Parameters
-    ----------
-    table : EmbeddingTable
-    most : int
-        Vectors kept.
-    seed : int
-    """
-
-    def __init__(self, table: EmbeddingTable, most: int, seed: int) -> None:
-        self.table, self.most, self.seed = table, most, seed
-
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """Light columns, by ``row_key``."""
-        return self.table.rows().set_index("row_key")
-
-    @cached_property
-    def n_bad(self) -> int:
-        """Vectors that hold NaN or infinity, or are all zero."""
-        return sum(self._is_bad(vector) for _, vector in self._stream())
-
-    @staticmethod
-    def _is_bad(vector: NDArray[np.float32]) -> bool:
-        return not np.isfinite(vector).all() or not vector.any()
-
-    def _stream(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        version = self.table.manifest.version
-        for batch in iter_batches(self.table.table, version, ["row_key", "embedding"]):
-            for key, vector in zip(batch["row_key"].to_pylist(), batch["embedding"], strict=True):
-                yield key, np.asarray(vector.values, dtype=np.float32)
-
-    def draw(self, keys: "pd.Index[str]") -> "pd.Index[str]":
-        """Return the keys, or a random sample of them."""
-        if len(keys) <= self.most:
-            return keys
-        places = np.random.default_rng(self.seed).choice(len(keys), self.most, replace=False)
-        return keys[np.sort(places)]
-
-    def vectors(self, keys: "pd.Index[str]") -> NDArray[np.float64]:
-        """Return the vectors of some rows, in their order, shape (n, d); the others are streamed past."""
-        place = {key: i for i, key in enumerate(keys)}
-        found: dict[int, NDArray[np.float32]] = {place[key]: v for key, v in self._stream() if key in place}
-        return np.stack([found[i] for i in range(len(keys))]).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -137,7 +91,7 @@ class Gate:
         """Ask all questions; where vectors are broken, none of those that compute with them."""
         checks = [self._coverage(), self._failed(), self._finite()]
         if self.champion is not None:
-            checks += [self._set_aside(), self._removed(), self._t_r()]
+            checks += [self._set_aside(), self._removed(), self._t_r(), self._connectivity()]
             if checks[2].passed and self.champion.n_bad == 0:
                 checks += [self._drift(), self._rank(), self._site()]
         return Verdict(checks, self.drift)
@@ -191,15 +145,18 @@ class Gate:
         if self.before is None:
             return Check("set aside", None, "the cohort version that the champion was made of is gone")
         content = [side.table.manifest.content for side in (self.candidate, self.champion)]
-        counts = [sum(one.manifest.content.get("quarantined", {}).values()) for one in (self.cohort, self.before)]
+        counts = [
+            n_refused(cohort_tables(self.cohort.table.warehouse, self.cohort.manifest.name)[1]),
+            sum(self.before.manifest.content.get("quarantined", {}).values()),
+        ]
         counts = [n + int(one.get("quarantined", 0)) for n, one in zip(counts, content, strict=True)]
-        n_refused = max(0, counts[0] - counts[1])
-        n_came = len(self._new) + n_refused
-        share = n_refused / n_came if n_came else 0.0
+        refused = max(0, counts[0] - counts[1])
+        n_came = len(self._new) + refused
+        share = refused / n_came if n_came else 0.0
         return Check(
             "set aside",
             share <= self.asked.max_set_aside,
-            f"{n_refused} of {n_came} scans that came or changed went to quarantine ({share:.0%}; at most "
+            f"{refused} of {n_came} scans that came or changed went to quarantine ({share:.0%}; at most "
             f"{self.asked.max_set_aside:.0%})",
             share,
         )
@@ -226,6 +183,40 @@ class Gate:
             self.asked.new_t_r or not other,
             f"scans with {named}, which the champion has not (new_t_r lets them in)" if other else "as the champion's",
             float(len(other)),
+        )
+
+    def _connectivity(self) -> Check:
+        """Compare new scans' connectivity with the champion's: not every encoder sees that regions are out of order."""
+        assert self.champion is not None
+        carried = self.before.statistics() if self.before else None
+        if self.before is None or carried is None:
+            return Check("connectivity", None, "the champion's cohort is gone, or carries no statistics")
+        trained = RoiStatistics.from_bytes(carried)
+        sides = []
+        for cohort, side, keys in (
+            (self.before, self.champion, self.champion.rows.index.difference(self._new)),
+            (self.cohort, self.candidate, self._new),
+        ):
+            rows = side.rows.loc[side.draw(keys, SCANS_READ)].drop_duplicates("scan_key").set_index("scan_key")
+            own = pd.Series(similarities(cohort, rows.index, trained), dtype=np.float64)
+            sides.append((own.to_numpy()[:, None], rows.loc[own.index, "subject"]))
+        (known, known_subjects), (new, new_subjects) = sides
+        found = (
+            drift(known, new, known_subjects=known_subjects, new_subjects=new_subjects, seed=self.asked.seed)
+            if len(new) and len(known)
+            else None
+        )
+        if found is None:
+            return Check("connectivity", None, f"{len(new)} new scans are of too few subjects to be tested")
+        lower = float(found.shift[0])
+        is_off = found.p_value <= self.asked.false_alarms and lower <= -self.asked.min_drift
+        return Check(
+            "connectivity",
+            not is_off,
+            f"new scans correlate {new.mean():.2f} with the mean connectivity, the champion's {known.mean():.2f} "
+            f"({lower:+.2f} SD, p = {found.p_value:.3f}; held at p <= {self.asked.false_alarms:g} and "
+            f"-{self.asked.min_drift:g} SD)",
+            found.p_value,
         )
 
     def _drift(self) -> Check:

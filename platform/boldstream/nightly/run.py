@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from boldstream.adjust import AdjustConfig, adjust_table
-from boldstream.artifacts.cohort import Cohort, open_cohort
-from boldstream.artifacts.embeddings import EmbeddingTable, open_table
+from boldstream.artifacts.cohort import Cohort, cohort_tables, open_cohort
+from boldstream.artifacts.embeddings import EmbeddingTable, embedding_tables, open_table
 from boldstream.embed import EmbedConfig, embed_cohort
 from boldstream.errors import BoldstreamError, CohortError, ConfigError, HeldError, IncompleteError
 from boldstream.ingest import IngestConfig, ingest_cohort
@@ -20,6 +20,7 @@ from boldstream.nightly.gate import Gate
 from boldstream.nightly.nights import Night, Step, keep_night, past_nights
 from boldstream.nightly.page import check_page, write_page
 from boldstream.nightly.plan import tell_plan
+from boldstream.nightly.side import n_refused
 from boldstream.nightly.standing import Line
 from boldstream.refs import CohortRef, EmbeddingTableRef, Ref, split_pointer
 from boldstream.registry import resolve_model
@@ -143,11 +144,17 @@ def _work(rooms: Rooms, config: NightlyConfig, night: Night, lease: Lease, run: 
     night.champion_before = night.champion
     embed = _for_tonight(embed, config, lines[0].champion)
     if (ingest := rooms.ingest) is not None:
+        quarantine = cohort_tables(place, ingest.output)[1]
+        refused = -n_refused(quarantine)
         ingested = _timed(night, "ingest", lambda: ingest_cohort(ingest))
         embed = embed.model_copy(update={"cohort": ingested.pointer})
+        night.counts["refused by ingest"] = max(0, refused + n_refused(quarantine))
     cohort = open_cohort(embed.cohort, embed.warehouse)
     _count_scans(night, cohort, lines[0].champion)
+    quarantine = embedding_tables(place, embed.output)[1]
+    refused = -n_refused(quarantine)
     refs, incomplete = _make(night, embed, rooms.adjust)
+    night.counts["refused by embed"] = max(0, refused + n_refused(quarantine))
     made = [open_table(ref.pointer, embed.warehouse) for ref in refs]
     night.candidate = made[-1].ref.version
     content = made[0].manifest.content
@@ -162,13 +169,26 @@ def _work(rooms: Rooms, config: NightlyConfig, night: Night, lease: Lease, run: 
     for line, table in changed:
         lease.check()
         line.promote(table)
+    stands = lines[-1].champion
     if changed:
-        night.outcome = "promoted"
-    night.stands(made[-1])
-    run.log_output(refs[-1], made[-1].manifest)
-    if incomplete is not None:
-        raise IncompleteError(refs[-1], incomplete)
-    return refs[-1]
+        night.outcome, stands = "promoted", made[-1]
+    assert stands is not None
+    night.stands(stands)
+    run.log_output(stands.ref, stands.manifest)
+    missing = [*filter(None, [incomplete]), *_refusals(night, config)]
+    if missing:
+        raise IncompleteError(stands.ref, "; ".join(missing))
+    return stands.ref
+
+
+def _refusals(night: Night, config: NightlyConfig) -> list[str]:
+    """Say so where most of what came tonight was refused: there may be no new version that tells it."""
+    by_ingest, by_embed = (night.counts.get(f"refused by {room}", 0) for room in ("ingest", "embed"))
+    came = night.counts["added"] + night.counts["changed"] + by_ingest
+    if by_ingest + by_embed <= config.gate.max_set_aside * came:
+        return []
+    told = f"({by_ingest} in ingest, {by_embed} in embed)"
+    return [f"{by_ingest + by_embed} of the {came} scans that came went to quarantine {told}"]
 
 
 def _for_tonight(embed: EmbedConfig, config: NightlyConfig, champion: EmbeddingTable | None) -> EmbedConfig:
