@@ -4,6 +4,17 @@ import os
 
 import pytest
 
+# Before numpy and torch are imported. The tests' problems are small, and threads that wait for each other at every
+# product of small matrices take three times the CPU and, on two cores that others use too, four times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse tests that start Ray without the mark: theirs would be a second one at once (side_by_side.py)."""
+    lost = [item.nodeid for item in items if "cluster" in item.fixturenames and not item.get_closest_marker("ray")]
+    if lost:
+        raise pytest.UsageError(f"these tests start Ray and lack the mark `ray`: {', '.join(lost)}")
+
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory):
