@@ -4,9 +4,11 @@ import os
 
 import pytest
 
-# Before numpy and torch are imported. The tests' problems are small, and threads that wait for each other at every
-# product of small matrices take three times the CPU and, on two cores that others use too, four times as long.
+# Before numpy and torch are imported. The tests' problems are small: threads that wait for each other after every
+# product of small matrices take three times the CPU, and ten times the time where other processes have their cores.
+# Trainings choose their number of threads themselves; these at least sleep while they wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items):

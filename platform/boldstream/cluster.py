@@ -16,8 +16,9 @@ STORE_SHARE, SMALLEST_STORE, LARGEST_STORE = 0.1, 0.3e9, 20e9
 """Blocks of scans pass through the store and none stays, so it need not be large; its pages are never given back."""
 
 IDLE_WORKER_MS = 60_000
-"""How long a local Ray keeps a worker that has no task. Ray's own second is less than the time between two operators:
-every training starts ten actors, for which Ray ends all idle workers, and starting one takes 2 s of CPU each time."""
+"""How long a local Ray keeps a worker that has no task. Of those that are idle for a second (its own default) it keeps
+no more than there are free CPUs: none while a training holds them. Their operators then start others, each of which
+takes 2 s of CPU until its first task."""
 
 logger = logging.getLogger(__name__)
 
