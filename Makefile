@@ -31,7 +31,7 @@ demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 mi
 	$(BIN)/python jobs/demo.py
 
 test: $(VENV)/.installed-dev  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python tests/side_by_side.py
 
 SEEDS ?= 20
 faults: $(VENV)/.installed-dev  ## Kill, stop, fill and slow down whatever a run stands on, SEEDS times each (3 hours)

@@ -4,6 +4,19 @@ import os
 
 import pytest
 
+# Before numpy and torch are imported. The tests' problems are small: threads that wait for each other after every
+# product of small matrices take three times the CPU, and ten times the time where other processes have their cores.
+# Trainings choose their number of threads themselves; these at least sleep while they wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse tests that start Ray without the mark: theirs would be a second one at once (side_by_side.py)."""
+    lost = [item.nodeid for item in items if "cluster" in item.fixturenames and not item.get_closest_marker("ray")]
+    if lost:
+        raise pytest.UsageError(f"these tests start Ray and lack the mark `ray`: {', '.join(lost)}")
+
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory):

@@ -15,6 +15,11 @@ MINIMUM_LOCAL_CPUS = 4
 STORE_SHARE, SMALLEST_STORE, LARGEST_STORE = 0.1, 0.3e9, 20e9
 """Blocks of scans pass through the store and none stays, so it need not be large; its pages are never given back."""
 
+IDLE_WORKER_MS = 60_000
+"""How long a local Ray keeps a worker that has no task. Of those that are idle for a second (its own default) it keeps
+no more than there are free CPUs: none while a training holds them. Their operators then start others, each of which
+takes 2 s of CPU until its first task."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -62,6 +67,7 @@ def connect(config: ClusterConfig) -> None:
         else:
             # Ray announces that it keeps its default, token authentication: nothing for a person to act upon.
             logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+            os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", str(IDLE_WORKER_MS))
             # "local": without an address Ray would join whatever cluster somebody runs on this machine
             ray.init(
                 address="local",

@@ -109,6 +109,7 @@ def test_pretrain__learns_and_logs_its_curves(study, trained, tmp_path):
     assert run.info.status == "FINISHED"
     assert run.data.metrics["scans"] == 9
     assert run.data.metrics["scans_too_short"] == 1
+    assert TRAINED["steps"] * TRAINED["optim"]["batch_size"] > 9  # so the third batch is of two epochs
     assert np.isfinite(run.data.metrics["loss"])
     assert run.data.metrics["subjects_held_out"] == 0
     for name in ("lr", "weight_decay", "ema", "grad_norm", "windows_per_s", "tokens_per_s", "data_wait_share"):
@@ -136,27 +137,6 @@ def test_model__carries_its_card_and_figures(trained, tmp_path):
     figures = sorted(path.name for path in (folder / "figures").iterdir())
     assert figures == ["connectivity.png", "monitor.png", "training.png"]
     assert sorted(path.name for path in folder.iterdir() if path.suffix in {".pt", ".npz"}) == ["statistics.npz"]
-
-
-def test_pretrain__twice_from_scratch_gives_the_same_weights(study, trained, tmp_path):
-    other = pretrain(config_of(study, output="trained-again", **TRAINED))
-    first, second = (
-        load_file(download_model(ref, tmp_path / name) / "weights.safetensors")
-        for ref, name in ((trained, "a"), (other, "b"))
-    )
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, second[key], err_msg=key)
-
-
-def test_pretrain__with_more_epochs_than_one_and_scans_without_windows(study):
-    # nine usable scans give nine windows an epoch; three steps of eight windows take three epochs
-    ref = pretrain(config_of(study, output="epochs", steps=3, optim={"batch_size": 8}))
-    assert ref.version == "1"
-
-
-def test_pretrain__with_the_references_masks_is_another_model(study, trained):
-    other = pretrain(config_of(study, output="masks", **TRAINED, mask={"policy": "reference"}))
-    assert trained.digest != other.digest
 
 
 def test_pretrain__refuses_a_gradient_of_another_order(study, tmp_path):

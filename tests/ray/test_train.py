@@ -124,7 +124,9 @@ def test_scans__of_some_subjects_are_held_out_and_not_trained_on(people):
 
 @pytest.fixture(scope="module")
 def alone(people):
-    return pretrain(config_of(people, "alone"))
+    """Six steps on one worker, told as epochs, with a checkpoint at every step."""
+    checkpoint = {"storage": str(people.root / "checkpoints"), "every_steps": 1, "keep": 2}
+    return pretrain(config_of(people, "alone", steps=None, epochs=2.2, checkpoint=checkpoint))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,14 @@ def test_pretrain__on_two_workers_is_as_on_one(people, alone, tmp_path, name, va
     assert first.keys() == second.keys()
     for key, value in first.items():
         np.testing.assert_allclose(second[key], value, rtol=0, atol=1e-3, err_msg=key)
+
+
+def test_pretrain__of_epochs_counts_its_steps_and_keeps_the_newest_checkpoints(people, alone):
+    assert mlflow.MlflowClient().get_model_version("alone", alone.version).tags["trained_steps"] == "6"
+    storage = people.root / "checkpoints"
+    found = sorted(path.name for path in (storage / "alone").iterdir() if path.is_dir())
+    assert found == ["step-00000005", "step-00000006"]
+    assert exists(f"{storage}/alone/step-00000006/rank-0.pt")
 
 
 def test_pretrain__with_more_workers_than_the_cluster_has_fails_at_once(people):
@@ -285,16 +295,6 @@ def test_pretrain__refuses_storage_that_cannot_be_written(people, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"file/disk/stuck/training.json: cannot be written"):
         pretrain(config_of(people, "stuck", checkpoint={"storage": f"{tmp_path}/file/disk"}))
-
-
-def test_pretrain__of_epochs_counts_its_steps_and_keeps_the_newest_checkpoints(people, tmp_path):
-    storage = tmp_path / "checkpoints"
-    checkpoint = {"storage": str(storage), "every_steps": 1, "keep": 2}
-    ref = pretrain(config_of(people, "kept", steps=None, epochs=1.5, checkpoint=checkpoint))
-    assert mlflow.MlflowClient().get_model_version("kept", ref.version).tags["trained_steps"] == "4"
-    found = sorted(path.name for path in (storage / "kept").iterdir() if path.is_dir())
-    assert found == ["step-00000003", "step-00000004"]
-    assert exists(f"{storage}/kept/step-00000004/rank-0.pt")
 
 
 # ---- collapse ----------------------------------------------------------------------------------------------------

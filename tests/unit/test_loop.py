@@ -78,6 +78,11 @@ def test_training__is_the_same_every_time():
     assert not torch.equal(fresh["jepa.encoder.norm.weight"], weights(one[0])["jepa.encoder.norm.weight"])
 
 
+def test_training__with_the_references_masks_is_another():
+    (one, _), (other, _) = (train(training_task(mask={"policy": policy})) for policy in ("paper", "reference"))
+    assert not torch.equal(weights(one)["jepa.encoder.norm.weight"], weights(other)["jepa.encoder.norm.weight"])
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2])
 @pytest.mark.parametrize("targets", ["layer_norm", "position"])
 def test_accumulation__gives_the_gradients_of_the_whole_batch(micro_batch, targets):

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
 
 from boldstream.errors import ScanError
 
@@ -156,6 +155,8 @@ def resample(timeseries: NDArray[np.floating], t_r: float | None, target_t_r: fl
     values = np.asarray(timeseries, dtype=np.float64)
     if len(values) < 2:
         raise ScanError("too_short", f"{len(values)} timepoint(s) cannot be resampled")
+    from scipy import signal  # here: half a second of CPU, which tasks that keep the repetition time need not pay
+
     # scipy's padtype="line" does not do this: it extends by a line, and leaves up to 1e-3 of an offset as a ripple
     slope = (values[-1] - values[0]) / (len(values) - 1)
     around = signal.resample_poly(

@@ -1,14 +1,13 @@
 """Measurements during training: does the target encoder still see the people, and what do probes make of it."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from boldstream.analysis.collapse import CollapseMetrics, TokenMoments, find_alarms, measure_collapse, phase_randomised
-from boldstream.analysis.metrics import Kind
-from boldstream.analysis.probes import held_out
 from boldstream.encoders.brainjepa.encoder import token_grid
 from boldstream.encoders.windows import to_model_input
 from boldstream.errors import TrainingError
@@ -17,6 +16,9 @@ from boldstream.pretrain.loop import SHOWN
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import ScanSet, TrainingTask
 from boldstream.pretrain.windows import read_series
+
+if TYPE_CHECKING:
+    from boldstream.analysis.metrics import Kind
 
 BATCH = 16
 FEWEST = 8
@@ -105,6 +107,9 @@ class Monitor:
 
     def _probe(self, test: NDArray[np.float64]) -> dict[str, float]:
         """Fit age and sex on vectors of trained scans, score them on the monitored scans' vectors."""
+        # here: few trainings probe, and the workers of the others need not pay for scikit-learn
+        from boldstream.analysis.probes import held_out
+
         train_set, test_set = self.task.probed, self.task.monitored
         windows = self._read(train_set)
         train = np.concatenate([self._vectors(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)])

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,9 @@ from boldstream.tracking import JobRun
 DATA_CPUS = 1
 """CPUs that are left to the tasks that read windows; with none they would never start."""
 FREE_WITHIN_S = 20.0
+CONTROLLER_POLL_S = 0.5
+"""How often Ray Train's controller looks at the workers (its own default: 2 s). They wait for it at the end, and at a
+checkpoint that comes before it has taken the last one."""
 POLL_S = 2.0
 
 logger = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
     config = task.config
     use_gpu = choose_gpu(config.workers)
     check_resources(config.workers, use_gpu)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(CONTROLLER_POLL_S))
     fs, path = filesystem(storage)
     folder, _, name = path.rpartition("/")
     trainer = TorchTrainer(
