@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
 from boldstream.errors import ConfigError
+from boldstream.logs import in_run
 from boldstream.refs import ModelRef, Ref
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -187,7 +188,8 @@ def job_run(job: str, output: str, config: Config, resume: str | None = None) ->
             mlflow.log_params(dict(flatten(values)))
             mlflow.log_dict(values, "config.yaml")
         try:
-            yield JobRun(active.info.run_id)
+            with in_run(job, active.info.run_id):
+                yield JobRun(active.info.run_id)
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
             raise
