@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -134,6 +134,8 @@ def configure_logging() -> None:
         If the environment asks for a log that there is not.
     """
     logs.configure()
+    if importlib.util.find_spec("psutil"):  # MLflow's need; runs under ten seconds log nothing of it
+        os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not sys.warnoptions:

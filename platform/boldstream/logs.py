@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from boldstream.pseudonyms import in_log
 
 FORMAT_VARIABLE, LEVEL_VARIABLE = "BOLDSTREAM_LOG", "BOLDSTREAM_LOG_LEVEL"
 FORMATS = ("text", "json")
+PASSWORD = re.compile("(?<=://)[^/@ ]+@")
+"""What stands before the host, in a URI that an error repeats."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -45,6 +48,11 @@ def in_run(room: str, run_id: str) -> Iterator[None]:
         _RUNS.remove(run)
 
 
+def hide_password(text: str) -> str:
+    """Return a text without what stands before the hosts of URIs in it."""
+    return PASSWORD.sub("", text)
+
+
 def printable(text: str) -> str:
     """Return a text on one line: a file's name may hold line breaks that would fake further lines."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
@@ -58,7 +66,7 @@ class TextLines(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Return the line, without what is not printable."""
-        return printable(super().formatMessage(record))
+        return printable(hide_password(super().formatMessage(record)))
 
 
 class JsonLines(logging.Formatter):
@@ -70,7 +78,7 @@ class JsonLines(logging.Formatter):
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "room": record.name.removeprefix("boldstream.").partition(".")[0],
-            "message": record.getMessage(),
+            "message": hide_password(record.getMessage()),
         }
         if _RUNS:
             run = _RUNS[-1]
@@ -119,7 +127,7 @@ def _choice(variable: str, known: tuple[str, ...], default: str) -> str:
 
 def say_error(error: Exception) -> None:
     """Print the error that ends a command, in one line, in the log's format."""
-    text = f"{type(error).__name__}: {error}"
+    text = hide_password(f"{type(error).__name__}: {error}")
     if os.environ.get(FORMAT_VARIABLE) == "json":
         record = logging.LogRecord("boldstream", logging.ERROR, "", 0, "%s", (text,), None)
         line = JsonLines().format(record)

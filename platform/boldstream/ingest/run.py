@@ -119,6 +119,7 @@ def _digest(rows: pa.Table, regions: Regions) -> str:
 def _stand(config: IngestConfig, cohort: VersionedTable, newest: Manifest, run: JobRun) -> CohortRef:
     """Return the version that is there."""
     ref = CohortRef(cohort.uri, newest.version, newest.digest)
+    run.tell("Nothing is new in the source")
     run.log_output(ref, newest)
     if config.qc_page:
         publish_bytes(config.qc_page, read_bytes(cohort.beside(newest.version, QC_PAGE)))
@@ -194,6 +195,7 @@ def _publish(
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
     for sentence in count_changes(changes):
         logger.info("ingest: %s.", sentence)
+        run.tell(sentence)
     told = tell_changes(manifest.content.get("changes", {}))  # of the version that stands, where none is new
     run.log_metrics({"scans": rows.num_rows, "quarantined": sum(reasons.values()), "flagged": len(quality.flags)})
     run.log_output(ref, manifest)
