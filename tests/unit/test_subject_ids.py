@@ -13,10 +13,10 @@ from boldstream.ingest.regions import load_regions
 from boldstream.ingest.shard import IngestTask, ingest_shard
 from boldstream.pseudonyms import pseudonym
 from boldstream.storage import Warehouse, local_path
-from synthetic import ingest_config, write_study
+from synthetic import ingest_config, series, write_participants, write_study
 
 SALT = "0123456789abcdef" * 2
-SUBJECTS = ["Meier07", "Zoe4711", "9031"]
+SUBJECTS = ["Meier07", "Zoe4711", "903118274"]
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_hash__of_participants_without_a_scan(study, salt):
     [
         ("file", [f"{subject}_a.nii" for subject in SUBJECTS]),
         ("alias", ["x", "", "old Meier07"]),
-        ("number", ["1", "2", "9031"]),
+        ("number", ["1", "2", "903118274"]),
         ("code", ["Meier", "Zoe", "903"]),
     ],
 )
@@ -184,9 +184,9 @@ def test_hash__drops_the_column_that_joins(study, salt):
 
 
 def test_hash__refuses_a_root_that_is_a_subject(tmp_path, salt):
-    write_study(tmp_path / "sub-9031", ["9031"])
+    write_study(tmp_path / "sub-903118274", ["903118274"])
     with pytest.raises(SourceError, match=r"source.root is the folder of one subject"):
-        plan_scans(hashed(tmp_path / "sub-9031"))
+        plan_scans(hashed(tmp_path / "sub-903118274"))
 
 
 def test_hash__leaves_names_out_of_what_a_source_is_refused_for(study, salt):
@@ -211,3 +211,21 @@ def test_salt__is_no_setting(study):
         ingest_config(study, salt=SALT)
     assert "subject_ids" not in ingest_config(study).identity()
     assert hashed(study).identity()["subject_ids"] == "hash"
+
+
+def test_hash__leaves_no_id_in_notes_that_name_files(tmp_path, salt):
+    folder = tmp_path / "scans" / "sub-Meier07" / "func"
+    folder.mkdir(parents=True)
+    stem = folder / "sub-Meier07_task-rest_space-MNI152NLin6Asym_atlas-toy_timeseries"
+    text = "\t".join(f"R{i + 1}" for i in range(8)) + "\n" + "\n".join("\t".join(map(str, row)) for row in series(1))
+    stem.with_suffix(".tsv").write_text(text)
+    stem.with_suffix(".json").write_text('{"RepetitionTime": 3.0}')
+    write_participants(tmp_path, ["Meier07"])
+    (tmp_path / "rois.txt").write_text("\n".join(f"R{i + 1}" for i in range(8)))
+    source = {"kind": "xcpd", "root": str(tmp_path / "scans")}
+    receipt, plain = ingested(tmp_path, ingest_config(tmp_path, source=source))
+    assert b"sub-Meier07_task-rest_space-MNI152NLin6Asym_atlas-toy_timeseries.json says 3 s, taken is 2 s" in plain
+    receipt, written = ingested(tmp_path, hashed(tmp_path, source=source, warehouse=str(tmp_path / "hashed")))
+    assert receipt["rows"] == 1
+    assert names_in(written) == []
+    assert b" says 3 s, taken is 2 s" in written
