@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from boldstream import logs
 from boldstream.config import Config
 from boldstream.errors import BoldstreamError, HeldError, IncompleteError, OutputExistsError
 from boldstream.interrupts import heed_interrupts
+from boldstream.logs import say_error
 from boldstream.refs import Ref
 
 EXIT_USER_ERROR = 2
@@ -58,8 +60,8 @@ def run_job(job: str, arguments: Sequence[str] | None = None, prog: str | None =
     status 3, one that did not pass the quality gate in status 4; Ctrl-C in one line and status 130; anything else keeps
     its traceback.
     """
-    configure_logging()
     with clean_exit():
+        configure_logging()
         ref = open_door(job, sys.argv[1:] if arguments is None else arguments, prog)
     if ref is not None:
         print(ref)
@@ -83,10 +85,10 @@ def clean_exit(hint: str = "") -> Iterator[None]:
             yield
     except IncompleteError as error:
         print(error.ref)
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say_error(error)
         sys.exit(EXIT_HELD if isinstance(error, HeldError) else EXIT_INCOMPLETE)
     except BoldstreamError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        say_error(error)
         if isinstance(error, OutputExistsError) and hint:
             print(hint, file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
@@ -124,9 +126,16 @@ def _construct(cls: type[Config], **values: Any) -> Config:
 
 
 def configure_logging() -> None:
-    """Send the platform's own progress to stderr, a line an event; other libraries only warn."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("boldstream").setLevel(logging.INFO)
+    """Send the platform's own progress to stderr, a line an event; other libraries only warn.
+
+    Raises
+    ------
+    ConfigError
+        If the environment asks for a log that there is not.
+    """
+    logs.configure()
+    if importlib.util.find_spec("psutil"):  # MLflow's need; runs under ten seconds log nothing of it
+        os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not sys.warnoptions:
@@ -139,8 +148,8 @@ def tables(words: Sequence[str], *, cohorts: bool = False) -> None:
     """Run ``boldstream tables …`` or ``cohorts …`` and print what it has to say; ends as `run_job` does."""
     from boldstream.tables import run_tables
 
-    configure_logging()
     with clean_exit():
+        configure_logging()
         print(run_tables(words, cohorts=cohorts))
 
 
@@ -149,8 +158,8 @@ def run_on_cluster(command: str, words: Sequence[str]) -> None:
 
     That is the job's own where a job is followed; what keeps the command from being run ends as `run_job` does.
     """
-    configure_logging()
     with clean_exit():
+        configure_logging()
         if command == DOCTOR:
             from boldstream.doctor import run_doctor
 

@@ -60,6 +60,21 @@ class Config(pydantic.BaseModel):
         return digest_json(self.identity())
 
 
+LARGEST_YAML = 1 << 20
+"""Bytes of a configuration file; ours have a few hundred."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Read YAML without aliases: aliases of aliases make a few lines into more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            problem = f"alias *{event.anchor}: write the value itself, configurations know no aliases"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def digest_json(value: Any) -> str:
     """Return the sha256 hex digest of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -70,14 +85,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping, with a one-line `ConfigError` for everything that is not one."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if (n_bytes := path.stat().st_size) > LARGEST_YAML:
+            raise ConfigError(f"{path}: has {n_bytes} bytes; a configuration has at most {LARGEST_YAML}")
+        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file (working directory: {Path.cwd()})") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; name a YAML file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: lists or mappings are nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds {type(values).__name__}, not a mapping of keys to values")

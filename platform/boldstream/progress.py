@@ -87,4 +87,5 @@ class Progress:
         seconds = time.monotonic() - self._start
         line = f"{self.done} {self.unit} in {seconds:.1f} s ({self.rate:.1f}/s), {self._kinds()}"
         logger.info("%s: %s", self.job, line)
+        self.run.tell(f"Did {line}")
         self._log(0.0)

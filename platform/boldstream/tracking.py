@@ -13,13 +13,17 @@ from typing import Any, TypeVar
 
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
-from boldstream.errors import ConfigError
+from boldstream.errors import BoldstreamError, ConfigError
+from boldstream.logs import hide_password, in_run, printable
 from boldstream.refs import ModelRef, Ref
+from boldstream.warehouse_source import source_of
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 EXPERIMENT = "boldstream"
 SQLITE = "sqlite:///"
+NOTE = "mlflow.note.content"
+TOLD = 500
 DIGEST_SHOWN = 12
 """Characters of a digest on MLflow's pages, so that names stay readable; the whole one is in the input's tags."""
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -91,14 +95,14 @@ class JobRun:
     def log_parent(self, ref: Ref, rows: int | None = None) -> None:
         """Record an artifact version that the run reads: a tag, and a dataset where it is a table."""
         self.set_tags({f"parent.{ref.key}": ref.pointer, f"parent.{ref.key}.digest": ref.digest})
-        self._describe("Reads", ref, rows)
+        self._tell_ref("Reads", ref, rows)
         if not isinstance(ref, ModelRef):
             self._log_dataset(ref, "input", rows)
 
     def log_output(self, ref: Ref, manifest: Manifest | None = None) -> None:
         """Record the artifact version that the run made: tags, and a dataset where it is a table."""
         self.set_tags({f"output.{ref.key}": ref.pointer, f"output.{ref.key}.digest": ref.digest})
-        self._describe("Made", ref, manifest.rows if manifest else None)
+        self._tell_ref("Made", ref, manifest.rows if manifest else None)
         if manifest is not None:
             self._log_dataset(ref, "output", manifest.rows)
 
@@ -111,57 +115,26 @@ class JobRun:
         else:
             mlflow.log_artifact(str(path), folder, run_id=self.run_id)
 
-    def _describe(self, verb: str, ref: Ref, rows: int | None) -> None:
-        """Add a line to the description on the run's page: tags are cut off there, and nobody reads them first."""
+    def tell(self, text: str) -> None:
+        """Add a line, cut after `TOLD` characters, to the description on the run's page, which people read first."""
         import mlflow
 
-        note = "mlflow.note.content"
-        before = mlflow.get_run(self.run_id).data.tags.get(note, "")
+        before = mlflow.get_run(self.run_id).data.tags.get(NOTE, "")
+        line = printable(hide_password(text))
+        self.set_tags({NOTE: f"{before}- {line if len(line) <= TOLD else f'{line[:TOLD]}…'}\n"})
+
+    def _tell_ref(self, verb: str, ref: Ref, rows: int | None) -> None:
         count = f", {rows} rows" if rows is not None else ""
-        self.set_tags(
-            {note: f"{before}- {verb} {ref.key} `{ref.pointer}` (sha256 `{ref.digest[:DIGEST_SHOWN]}`{count})\n"}
-        )
+        self.tell(f"{verb} {ref.key} `{ref.pointer}` (sha256 `{ref.digest[:DIGEST_SHOWN]}`{count})")
 
     def _log_dataset(self, ref: Ref, direction: str, rows: int | None) -> None:
         import mlflow
         from mlflow.data.meta_dataset import MetaDataset
 
         name = f"{ref.key} {ref.uri.rpartition('/')[2]}@{ref.version}"
-        dataset = MetaDataset(_source_of(ref.pointer), name=name, digest=ref.digest[:DIGEST_SHOWN])
+        dataset = MetaDataset(source_of(ref.pointer), name=name, digest=ref.digest[:DIGEST_SHOWN])
         tags = {"digest": ref.digest, "uri": ref.pointer} | ({"rows": str(rows)} if rows is not None else {})
         settled(mlflow.log_input, dataset, context=f"{ref.key}-{direction}", tags=tags)
-
-
-def _source_of(uri: str) -> Any:
-    """Return an MLflow dataset source that names a warehouse URI."""
-    from mlflow.data.dataset_source import DatasetSource
-
-    class WarehouseSource(DatasetSource):
-        """A table of a boldstream warehouse."""
-
-        @staticmethod
-        def _get_source_type() -> str:
-            return "boldstream"
-
-        def load(self) -> str:
-            return uri
-
-        @staticmethod
-        def _can_resolve(raw_source: Any) -> bool:
-            return False
-
-        @classmethod
-        def _resolve(cls, raw_source: Any) -> "WarehouseSource":
-            raise NotImplementedError("sources are made from references, not resolved")
-
-        def to_dict(self) -> dict[str, Any]:
-            return {"uri": uri}
-
-        @classmethod
-        def from_dict(cls, source_dict: dict[str, Any]) -> "WarehouseSource":
-            raise NotImplementedError("sources are made from references, not resolved")
-
-    return WarehouseSource()
 
 
 @contextlib.contextmanager
@@ -180,17 +153,40 @@ def job_run(job: str, output: str, config: Config, resume: str | None = None) ->
     nested = mlflow.active_run() is not None
     resume = resume if resume and _has_run(resume) else None
     with mlflow.start_run(run_id=resume, run_name=f"{job} {output}", nested=nested) as active:
+        run = JobRun(active.info.run_id)
         tags = {"boldstream.job": job, "boldstream.config_hash": config.config_hash()}
         tags["boldstream.git_sha"] = git_sha() or "not a checkout"
         mlflow.set_tags(tags | {f"version.{name}": found for name, found in package_versions().items()})
         if resume is None:
             mlflow.log_params(dict(flatten(values)))
             mlflow.log_dict(values, "config.yaml")
+            run.tell(f"Ran `{job}`, code {tags['boldstream.git_sha']}")
         try:
-            yield JobRun(active.info.run_id)
+            with in_run(job, active.info.run_id), _end_told(run):
+                yield run
         except KeyboardInterrupt:
             mlflow.end_run("KILLED")
             raise
+
+
+@contextlib.contextmanager
+def _end_told(run: JobRun) -> Iterator[None]:
+    """Say on the run's page how the block ended, and after how long; MLflow's silence then fails nothing."""
+    from mlflow.exceptions import MlflowException
+
+    begun, how = time.monotonic(), "**Failed**: see the job's log"  # an unforeseen error's text may hold anything
+    try:
+        yield
+        how = "Done"
+    except KeyboardInterrupt:
+        how = "Interrupted"
+        raise
+    except BoldstreamError as error:
+        how = f"**Failed**: {type(error).__name__}: {error}"
+        raise
+    finally:
+        with contextlib.suppress(MlflowException):
+            run.tell(f"After {time.monotonic() - begun:.1f} s: {how}")
 
 
 def _has_run(run_id: str) -> bool:

@@ -21,7 +21,7 @@ KNOWN_FORMS = re.compile(
     r"|://[^/\s:@$]+:[^/\s@$]+@"  # user:password@ in an address
 )
 ASSIGNED = re.compile(
-    r"""(?P<name>[\w.-]*(?:password|passwd|secret|token|access[_-]?key|api[_-]?key|cookie[_-]?key)[\w.-]*)["']?
+    r"""(?P<name>[\w.-]*(?:password|passwd|secret|salt|token|access[_-]?key|api[_-]?key|cookie[_-]?key)[\w.-]*)["']?
         [ \t]*[:=][ \t]*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s,}\]#&|]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -71,6 +71,7 @@ def test_files__are_searched():
     [
         "POSTGRES_PASSWORD=hunter2",
         "POSTGRES_PASSWORD: hunter2",
+        "BOLDSTREAM_SUBJECT_SALT=0123456789abcdef",
         'RAY_AUTH_TOKEN: "5f4dcc3b5aa765d61d8327deb882cf99"',
         '{"aws_secret_access_key": "abc/def"}',
         "admin_password = changeme",

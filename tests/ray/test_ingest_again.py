@@ -74,7 +74,8 @@ def test_ingest__again_follows_its_source_and_reads_nothing_twice(tmp_path, capl
     caplog.clear()
     second = ingest_cohort(config)
     assert "5 to read" in caplog.text  # 01, 02, 05, 09, 30; 03, set aside because of its copy, comes back unread
-    assert "2 scans are not in the source any more and go: sub-07, sub-20" in caplog.text
+    assert "2 scans are not in the source any more and go" in caplog.text
+    assert "sub-" not in caplog.text
     assert open_cohort(second.pointer, config.warehouse).manifest.content["changes"] == {
         "since": "1",
         "added": ["sub-03", "sub-05", "sub-30"],

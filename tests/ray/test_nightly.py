@@ -70,7 +70,7 @@ def test_nightly__says_what_it_would_do(study, caplog):
     study.add(["40"])
     with caplog.at_level("INFO"):
         assert run_nightly(study.config(dry_run=True)) is None
-    assert "1 to read (sub-40), 0 to let go" in caplog.text
+    assert "1 to read, 0 to let go" in caplog.text
     assert "embed: 1 of" in caplog.text
     assert len(past_nights(f"{study.root}/warehouse", "nights")) == before
     study.remove(["40"])

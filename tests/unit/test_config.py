@@ -140,6 +140,35 @@ def test_from_yaml__refuses_what_is_no_mapping(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
+LAUGHS = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'lol'] * 9)}]" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{LAUGHS}\noutput: *a11\n", r"run.yaml: not valid YAML: alias \*a0: write the value itself.* line 2, column"),
+        ("output: &name a\ncohort: *name\n", r"alias \*name: write the value itself, configurations know no aliases"),
+        ("output: " + "[" * 20_000, "run.yaml: not valid YAML: lists or mappings are nested too deeply"),
+        ("output: " + "a" * (1 << 20), "run.yaml: has 1048584 bytes; a configuration has at most 1048576"),
+        ("output: 2026-13-45\n", "run.yaml: not valid YAML: month must be in 1..12"),
+        ("output: " + "9" * 5000, "run.yaml: not valid YAML: Exceeds the limit"),
+    ],
+)
+def test_from_yaml__refuses_what_would_grow_or_never_end(tmp_path, text, message):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        IngestConfig.from_yaml(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_from_yaml__takes_anchors_that_nothing_refers_to(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("output: &name a\ncohort: b\nmodel: c\nstrategy: d\n")
+    assert EmbedConfig.from_yaml(path).output == "a"
+
+
 def test_from_yaml__refuses_a_path_that_is_no_file(tmp_path):
     with pytest.raises(ConfigError, match=r"none.yaml: no such file \(working directory: "):
         PretrainConfig.from_yaml(tmp_path / "none.yaml")

@@ -14,7 +14,8 @@ from boldstream.doctor.clock import judge_clock
 from boldstream.doctor.finding import Finding, from_json, say, to_json
 from boldstream.doctor.machine import check_disk, check_gpu, check_python, judge_gpus, judge_versions, read_versions
 from boldstream.doctor.storage import check_storage
-from boldstream.doctor.tracking import check_tracking, hide_password
+from boldstream.doctor.tracking import check_tracking
+from boldstream.logs import hide_password
 from boldstream.remote.answer import DATE_STEP_S, skew_of
 from boldstream.storage import Warehouse
 from faults.injections import can_mount

@@ -236,5 +236,5 @@ def test_read_statistics__refuses_what_cannot_scale(tmp_path, arrays, message):
 
 def test_read_statistics__refuses_a_single_array(tmp_path):
     np.save(tmp_path / "s.npy", np.ones(6))
-    with pytest.raises(ModelError, match=r"statistics lack iqrs, medians \(arrays there: none\)"):
+    with pytest.raises(ModelError, match=r"cannot be read as .npz \(File is not a zip file\)"):
         read_statistics(tmp_path / "s.npy", 6)

@@ -206,6 +206,7 @@ def test_variables__tell_the_commit_and_how_to_stop(monkeypatch):
         ("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY looks like a secret; .*docs/submitting.md"),
         ("AWS_ACCESS_KEY_ID=k", "AWS_ACCESS_KEY_ID looks like a secret"),
         ("MLFLOW_TRACKING_PASSWORD=p", "MLFLOW_TRACKING_PASSWORD looks like a secret"),
+        ("BOLDSTREAM_SUBJECT_SALT", "BOLDSTREAM_SUBJECT_SALT looks like a secret"),
         ("ray_auth_token=t", "ray_auth_token looks like a secret"),
         ("BOLDSTREAM_CATALOG_URI=postgresql+psycopg2://me:pw@db/catalog", "BOLDSTREAM_CATALOG_URI holds a password"),
         ("NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE is not set here; write NOT_SET_ANYWHERE=value"),

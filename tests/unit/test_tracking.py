@@ -1,6 +1,7 @@
 """What two jobs write to one MLflow store at the same moment."""
 
 import json
+import re
 import threading
 
 import mlflow
@@ -9,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from boldstream.config import Config
 from boldstream.errors import ConfigError
+from boldstream.progress import Progress
 from boldstream.refs import CohortRef, ModelRef
 from boldstream.registry import set_alias
 from boldstream.tracking import job_run, open_experiment, settled
@@ -98,3 +100,41 @@ def test_experiment__in_a_folder_that_goes_with_the_job_is_refused(tracking, mon
         assert open_experiment()
     finally:
         mlflow.set_tracking_uri(tracking)
+
+
+def note_of(run_id):
+    return mlflow.get_run(run_id).data.tags["mlflow.note.content"]
+
+
+def test_page__says_what_ran_on_what_how_fast_and_how_it_ended(tracking):
+    with job_run("embed", "table", Nothing()) as run:
+        run.log_parent(CohortRef("file:///w/cohorts/study", "3", "ab" * 32), 10)
+        progress = Progress(run, "embed", 10)
+        progress.add(10, quarantined=2, failed=1)
+        progress.close()
+    first, reads, did, last = note_of(run.run_id).splitlines()
+    assert first.startswith("- Ran `embed`, code ")
+    assert reads == "- Reads cohort `file:///w/cohorts/study@3` (sha256 `abababababab`, 10 rows)"
+    assert re.fullmatch(r"- Did 10 scans in \d+\.\d s \(\d+\.\d/s\), 2 quarantined, 1 failed", did)
+    assert re.fullmatch(r"- After \d+\.\d s: Done", last)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConfigError("no\nhost at s3://key:secret@host/b"), "**Failed**: ConfigError: no\\nhost at s3://host/b"),
+        (ValueError("sub-01"), "**Failed**: see the job's log"),
+        (KeyboardInterrupt(), "Interrupted"),
+    ],
+)
+def test_page__says_what_failed(tracking, error, told):
+    with pytest.raises(type(error)), job_run("embed", "table", Nothing()) as run:
+        raise error
+    last = note_of(run.run_id).splitlines()[-1]
+    assert re.fullmatch(rf"- After \d+\.\d s: {re.escape(told)}", last)
+
+
+def test_page__is_not_flooded(tracking):
+    with job_run("embed", "table", Nothing()) as run:
+        run.tell("x" * 10_000)
+    assert len(note_of(run.run_id)) < 700

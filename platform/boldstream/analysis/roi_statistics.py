@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boldstream.parcellation.gradients import MeanConnectivity
+from boldstream.unpack import read_npz
 
 N_BINS = 4096
 LIMIT_SD = 8.0
@@ -206,9 +207,8 @@ class RoiStatistics:
             If it is something else.
         """
         try:
-            with np.load(io.BytesIO(data)) as found:
-                values: dict[str, Any] = {name: found[name] for name in found.files}
-        except (OSError, ValueError, EOFError) as error:
+            values: dict[str, Any] = dict(read_npz(data))
+        except ValueError as error:
             raise ValueError(f"is no .npz of statistics ({error})") from None
         if values.keys() != {field.name for field in fields(cls)}:
             raise ValueError(f"holds {', '.join(sorted(values))}, not the statistics of a cohort")

@@ -143,6 +143,7 @@ class Receipts:
                 stream.close()  # or Ray Data goes on scheduling while the process ends
         self.progress.close()
         if self.reasons:
+            self.progress.run.tell(f"Quarantined: {_counted(self.reasons)}")
             logger.warning(
                 "%s: %d in quarantine (%s), listed in %s",
                 self.progress.job,

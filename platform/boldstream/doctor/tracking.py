@@ -4,13 +4,13 @@ import base64
 import contextlib
 import importlib.metadata
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from boldstream.doctor.clock import judge_clock
 from boldstream.doctor.finding import NOTE, OK, WRONG, Finding
 from boldstream.errors import first_line
+from boldstream.logs import hide_password
 from boldstream.remote.answer import ask
 from boldstream.tracking import SQLITE, tracking_address
 
@@ -18,8 +18,6 @@ ASK_S = 10.0
 UNAUTHORIZED = 401
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SET_URI = f"set {URI_VARIABLE} to the server, such as http://mlflow:5000"
-PASSWORD = re.compile("(?<=://)[^/@ ]+@")
-"""What stands before the host, in a URI that an error repeats."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own asks seven times, for minutes."""
 
@@ -45,11 +43,6 @@ def check_tracking(where: str, *, on_cluster: bool) -> list[Finding]:
         return [Finding("mlflow", where, WRONG, found, SET_URI)]
     store = _check_store(where, shown)
     return [store, *_check_version(where, shown, store), judge_clock("MLflow", where, health.skew_s)]
-
-
-def hide_password(text: str) -> str:
-    """Return a text without what stands before the hosts of URIs in it."""
-    return PASSWORD.sub("", text)
 
 
 def _check_file(where: str, path: Path) -> Finding:

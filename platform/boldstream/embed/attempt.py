@@ -38,14 +38,16 @@ def attempt(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | S
         return work(*args, **kwargs)
     except ScanError as error:
         return Setback({"reason": error.reason, "message": error.message})
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The one place that catches everything: out of memory, a damaged file, a fault in an encoder that somebody
         # wrote are one scan's bad luck and become a row of the failures table; a cohort of 100,000 goes on. What ends a
         # process (KeyboardInterrupt, SystemExit) is no Exception and passes; writing and committing are not called
         # through here, so a storage that is gone stops the run.
-        logger.warning("a scan failed, or a batch of them", exc_info=True)
         kind = type(error)
         name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        # without the message, which may name the scan and stands in the failures table
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        logger.warning("a scan failed, or a batch of them: %s\n%s", name, frames)
         return Setback(
             {"error_class": name, "message": first_line(error), "traceback_digest": traceback_digest(error)},
         )

@@ -64,6 +64,9 @@ def publish_table(
         logger.info("embed: left to the adjust room by the strategy: %s", step)
     ref = EmbeddingTableRef(index.table.uri, manifest.version, manifest.digest)
     run.log_metrics({"vectors": rows.num_rows, "quarantined": n_refused, "failed": failed.num_rows})
+    run.tell(f"{rows.num_rows} vectors, {n_refused} scans in quarantine, {failed.num_rows} failed")
+    if failed.num_rows:
+        run.tell(f"Failed: {describe_failures(outputs)}")
     run.log_output(ref, manifest)
     register_table_version(ref, manifest, run, first_champion=config.first_champion)
     return ref

@@ -88,6 +88,8 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
             task = replace(task, model_files=_put_files(folder), watch=RemoteWatch.start())
         _embed(plan, task, config, outputs, run)
         ref = publish_table(config, identity, model, outputs, plan.expected, strategy.pending(), run)
+        for row in outputs.open_failures.select(["row_key", "error_class"]).to_pylist():
+            logger.info("embed: failed: %s", row["error_class"], extra={"scan": row["row_key"]})
     if problem := describe_incomplete(ref, outputs, plan.expected, config.max_attempts):
         raise IncompleteError(ref, problem)
     return ref

@@ -199,11 +199,15 @@ def changes_of(
 
 
 def tell_changes(changes: dict[str, Any]) -> list[str]:
-    """Say in sentences what `changes_of` found; nothing of a first version."""
-    if not changes:
-        return []
-    return [
-        f"{len(keys)} scans {verb} since version {changes['since']}: {few_of(keys, SHOWN)}."
-        for verb in ("added", "changed", "removed", "quarantined")
-        if (keys := changes.get(verb))
-    ]
+    """Say in sentences what `changes_of` found, for the quality page; nothing of a first version."""
+    return [f"{told}: {few_of(changes[verb], SHOWN)}." for verb, told in _changed(changes)]
+
+
+def count_changes(changes: dict[str, Any]) -> list[str]:
+    """Say the same without naming a scan, for the log and the run's page."""
+    return [told for _, told in _changed(changes)]
+
+
+def _changed(changes: dict[str, Any]) -> list[tuple[str, str]]:
+    verbs = [verb for verb in ("added", "changed", "removed", "quarantined") if changes.get(verb)]
+    return [(verb, f"{len(changes[verb])} scans {verb} since version {changes['since']}") for verb in verbs]

@@ -155,6 +155,10 @@ class IngestConfig(Config):
     """Table with one row a session (columns participant_id and session_id), whose values go before the
     participants'; ``{subject}`` in its path is filled in."""
 
+    subject_ids: Literal["keep", "hash"] = "keep"
+    """Whether the cohort has the source's subject ids, or salted hashes of them (docs/security.md); the salt is in the
+    environment variable BOLDSTREAM_SUBJECT_SALT."""
+
     columns: ColumnsConfig = ColumnsConfig()
     """Names of the known columns in the tables; empty where there is none."""
 
@@ -229,6 +233,8 @@ class IngestConfig(Config):
     def identity(self) -> dict[str, Any]:
         """Return the resolved values that determine the result; how many people are made up does not change them."""
         found = super().identity()
+        if self.subject_ids == "keep":
+            del found["subject_ids"]  # cohorts of earlier releases know no other
         del found["synthetic"]
         return found | {"synthetic": self.synthetic.identity()} if self.source.kind == "synthetic" else found
 

@@ -13,8 +13,11 @@ from boldstream.ingest.find import FoundScan, find_scans
 from boldstream.ingest.participants import bare, read_participants, read_sessions
 from boldstream.ingest.synthetic_people import list_synthetic, synthetic_participants, synthetic_sessions
 from boldstream.listing import Listing, list_files
+from boldstream.parcellation.bids import LONG_NAMES
+from boldstream.pseudonyms import read_salt
 
 ENTITY = re.compile(r"[A-Za-z0-9]+(?:[-_.+][A-Za-z0-9]+)*")
+LONGEST_LABEL = 64
 ENTITIES = {"subject": "sub", "session": "ses", "task": "task", "run": "run"}
 KEY_ENTITIES = {
     "subject": "sub",
@@ -27,6 +30,7 @@ KEY_ENTITIES = {
     "array": "array",
 }
 """What tells scans apart, in BIDS' order; ``array`` is UK Biobank's."""
+KNOWN_ENTITIES = KEY_ENTITIES.keys() | set(LONG_NAMES.values())
 MAIN_ROLES = ("series", "bold", "cortex")
 
 
@@ -47,6 +51,10 @@ class ScanPlan:
         Template space that its name tells.
     stamp : str
         Changes with size or time of change of any of its files, and with what is known of it.
+    hides : tuple of str
+        Names of the person that must not be written down, where ids are hashed.
+    alias : str
+        Written down instead of the file's URI, where ids are hashed; else empty.
     """
 
     scan_key: str
@@ -55,11 +63,27 @@ class ScanPlan:
     problem: tuple[str, str] | None = None
     space: str | None = None
     stamp: str = ""
+    hides: tuple[str, ...] = ()
+    alias: str = ""
 
     @property
     def source_uri(self) -> str:
         """URI of the file that holds the scan itself."""
         return next((self.files[role] for role in MAIN_ROLES if role in self.files), next(iter(self.files.values())))
+
+    @property
+    def told_uri(self) -> str:
+        """What is written down of where the scan is."""
+        return self.alias or self.source_uri
+
+    def told(self, message: str) -> str:
+        """Return a message as it may be written down: where ids are hashed, without files and without the person."""
+        if not self.alias:
+            return message
+        for uri in self.files.values():
+            message = message.replace(uri, self.alias).replace(uri.rpartition("/")[2], self.alias)
+        rest = message.replace(self.alias, "")
+        return "left out, because it names the subject" if any(name in rest for name in self.hides) else message
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -95,6 +119,17 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
     SourceError
         If the source or a table is missing, empty or ambiguous.
     """
+    if config.subject_ids == "keep":
+        return _plan(config, None)
+    try:
+        return _plan(config, read_salt())
+    except SourceError as error:
+        from boldstream.ingest.hashing import without_names
+
+        raise without_names(error) from None
+
+
+def _plan(config: IngestConfig, salt: str | None) -> CohortPlan:
     is_synthetic = config.source.kind == "synthetic"
     if is_synthetic:
         listing, found = Listing("", []), list_synthetic(config.synthetic)
@@ -104,6 +139,8 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
     participants = synthetic_participants(config.synthetic) if is_synthetic else read_participants(config)
     keyed = [(scan, _participant_key(scan, config)) for scan in found]
     subjects = [participants.rows.get(key, {}).get("subject") or key for _, key in keyed]
+    for (scan, _), subject in zip(keyed, subjects, strict=True):
+        _check_label("subject", bare(subject), scan)  # before it becomes part of a path
     sessions = synthetic_sessions(config.synthetic) if is_synthetic else read_sessions(config, map(bare, subjects))
     plans, seen_sessions = [], set()
     for (scan, key), subject in zip(keyed, map(bare, subjects), strict=True):
@@ -124,12 +161,19 @@ def plan_scans(config: IngestConfig) -> CohortPlan:
         entities = scan.fields | {name: values[name] for name in ENTITIES}
         _check_entities(entities, scan)
         stamp = digest_json([_states(scan, listing), values, problem])
-        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, scan.fields.get("space"), stamp))
+        space = scan.fields.get("space")
+        hides = (subject, key, *(scan.fields[name] for name in scan.fields.keys() - KNOWN_ENTITIES)) if salt else ()
+        plans.append(ScanPlan(scan_key_of(entities), scan.files, values, problem, space, stamp, hides))
     _refuse_doubles(plans)
     without = sorted(participants.rows.keys() - {key for _, key in keyed})
     without += [" ".join(map(str, pair)) for pair in sorted(sessions.rows.keys() - seen_sessions)]
     plans.sort(key=lambda plan: plan.scan_key)
-    return CohortPlan(plans, participants.phenotypes | sessions.phenotypes, without)
+    plan = CohortPlan(plans, participants.phenotypes | sessions.phenotypes, without)
+    if salt is None:
+        return plan
+    from boldstream.ingest.hashing import hash_plan
+
+    return hash_plan(plan, [(participants, config.participants_key), (sessions, None)], listing.root, salt)
 
 
 def _list_source(config: IngestConfig) -> Listing:
@@ -175,10 +219,18 @@ def _t_r_of(values: dict[str, Any], config: IngestConfig) -> float | None:
 def _check_entities(entities: dict[str, Any], scan: FoundScan) -> None:
     """Refuse labels that could not stand in a scan key."""
     for name in KEY_ENTITIES:
-        label = entities.get(name)
-        if label is not None and not ENTITY.fullmatch(label):
-            uri = next(iter(scan.files.values()))
-            raise SourceError(f"{uri}: {name} {label!r} is no BIDS label (letters, digits, single - _ . +)")
+        if (label := entities.get(name)) is not None:
+            _check_label(name, label, scan)
+
+
+def _check_label(name: str, label: str, scan: FoundScan) -> None:
+    """Refuse a label that could be a path, break a line, or be too long for a file's name."""
+    if not ENTITY.fullmatch(label) or len(label) > LONGEST_LABEL:
+        uri = next(iter(scan.files.values()))
+        shown = label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…"
+        raise SourceError(
+            f"{uri}: {name} {shown!r} is no BIDS label (letters, digits, single - _ . +, at most {LONGEST_LABEL})"
+        )
 
 
 def scan_key_of(entities: dict[str, Any]) -> str:

@@ -142,7 +142,7 @@ def _names_of_first(plans: Sequence[ScanPlan]) -> tuple[str, ...]:
                 return read_ptseries(data).roi_names
             return read_xcpd(data, None).roi_names
         except (ScanError, StorageError) as error:
-            problem = f"{plan.source_uri}: {error}"
+            problem = f"{plan.told_uri}: {plan.told(str(error))}"
     raise AtlasError(f"no region names are given (atlas_labels), and no series names them ({problem})")
 
 

@@ -22,8 +22,8 @@ from boldstream.artifacts.tables import VersionedTable
 from boldstream.cluster import connect
 from boldstream.cohort_statistics import measure_cohort
 from boldstream.config import digest_json
-from boldstream.errors import SourceError, few_of
-from boldstream.ingest.again import SHOWN, Held, changes_of, set_aside, tell_changes
+from boldstream.errors import SourceError
+from boldstream.ingest.again import Held, changes_of, count_changes, set_aside, tell_changes
 from boldstream.ingest.cohort_quality import CohortQuality, judge_cohort, material_of
 from boldstream.ingest.config import IngestConfig
 from boldstream.ingest.plan import CohortPlan, ScanPlan, plan_scans
@@ -31,6 +31,7 @@ from boldstream.ingest.qc_material import QcMaterial
 from boldstream.ingest.regions import Regions, load_regions
 from boldstream.ingest.shard import IngestTask, ingest_shard
 from boldstream.progress import Progress
+from boldstream.pseudonyms import pseudonym, read_salt
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, exists, publish_bytes, read_bytes
 from boldstream.tracking import JobRun, job_run
@@ -64,6 +65,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
     schema = cohort_schema(plan.phenotypes)
     with job_run("ingest", config.output, config) as run:
         identity = config.identity() | {"roi_names_sha256": digest_json(regions.atlas.roi_names)}
+        if config.subject_ids == "hash":
+            identity["subject_salt"] = pseudonym("which salt", read_salt())  # another one would give everybody anew
         if regions.digest:
             identity["atlas_sha256"] = regions.digest
         if regions.brain and config.synthetic.connectivity:
@@ -83,10 +86,8 @@ def ingest_cohort(config: IngestConfig) -> CohortRef:
         logger.info("ingest: %d scans in %s, %d to read", len(plan.scans), where, len(todo))
         _tell_unmatched(plan, config)
         if difference.gone:
-            gone = (
-                f"{len(difference.gone)} scans are not in the source any more and go: {few_of(difference.gone, SHOWN)}"
-            )
-            logger.warning("ingest: %s", gone)
+            logger.warning("ingest: %d scans are not in the source any more and go", len(difference.gone))
+            logger.debug("ingest: gone: %s", ", ".join(difference.gone))
         if newest is not None and not todo and difference.is_settled:
             logger.info("ingest: nothing is new; cohort %s@%s stands", config.output, newest.version)
             return _stand(config, cohort, newest, run)
@@ -118,6 +119,7 @@ def _digest(rows: pa.Table, regions: Regions) -> str:
 def _stand(config: IngestConfig, cohort: VersionedTable, newest: Manifest, run: JobRun) -> CohortRef:
     """Return the version that is there."""
     ref = CohortRef(cohort.uri, newest.version, newest.digest)
+    run.tell("Nothing is new in the source")
     run.log_output(ref, newest)
     if config.qc_page:
         publish_bytes(config.qc_page, read_bytes(cohort.beside(newest.version, QC_PAGE)))
@@ -128,11 +130,11 @@ def _tell_unmatched(plan: CohortPlan, config: IngestConfig) -> None:
     """Say which participants have no scan; scans without a participant are in quarantine."""
     if plan.without_scan:
         logger.warning(
-            "ingest: %d rows of %s have no scan (%s), listed on the quality page",
+            "ingest: %d rows of %s have no scan, listed on the quality page",
             len(plan.without_scan),
             config.participants if config.sessions is None else "the tables",
-            few_of(plan.without_scan, SHOWN),
         )
+        logger.debug("ingest: without a scan: %s", ", ".join(plan.without_scan))
 
 
 def _read(todo: list[ScanPlan], task: IngestTask, held: Held, run: JobRun) -> None:
@@ -146,6 +148,10 @@ def _read(todo: list[ScanPlan], task: IngestTask, held: Held, run: JobRun) -> No
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(ingest_shard, fn_kwargs={"task": task})
     sinks = {"shard": held.cohort, "quarantine": held.quarantine}
     Receipts(sinks, Progress(run, "ingest", len(todo))).take(dataset.iter_rows())
+    read = {plan.scan_key for plan in todo}
+    for row in held.quarantine.refresh().select(["scan_key", "reason"]).to_pylist():
+        if row["scan_key"] in read:
+            logger.info("ingest: quarantined: %s", row["reason"], extra={"scan": row["scan_key"]})
 
 
 def _publish(
@@ -187,8 +193,9 @@ def _publish(
         beside={file: measured},
     )
     ref = CohortRef(cohort.uri, manifest.version, manifest.digest)
-    for sentence in tell_changes(changes):
-        logger.info("ingest: %s", sentence)
+    for sentence in count_changes(changes):
+        logger.info("ingest: %s.", sentence)
+        run.tell(sentence)
     told = tell_changes(manifest.content.get("changes", {}))  # of the version that stands, where none is new
     run.log_metrics({"scans": rows.num_rows, "quarantined": sum(reasons.values()), "flagged": len(quality.flags)})
     run.log_output(ref, manifest)

@@ -55,7 +55,8 @@ def ingest_shard(row: dict[str, Any], *, task: IngestTask) -> dict[str, Any]:
                 raise problem
             good.append(cohort_row(plan, task))
         except ScanError as error:
-            bad.append(quarantine_row(plan.scan_key, error, plan.source_uri, plan.stamp))
+            told = ScanError(error.reason, plan.told(error.message))
+            bad.append(quarantine_row(plan.scan_key, told, plan.told_uri, plan.stamp))
     receipt: dict[str, Any] = {
         "shard": "",
         "quarantine": "",
@@ -107,13 +108,14 @@ def cohort_row(plan: ScanPlan, task: IngestTask) -> dict[str, Any]:
         scan = read_scan(plan, task.config.source, task.regions)
     prepared = prepare_scan(scan, plan.values, task.regions.atlas.roi_names, task.config)
     columns = prepared.columns()
+    columns["notes"] = [plan.told(note) for note in columns["notes"]]
     content = hashlib.sha256(prepared.values.tobytes()).hexdigest()
     told = {name: columns[name] for name in ("t_r", "mean_fd", "bad_rois", "censored", "notes")}
     return {
         **plan.values,
         **columns,
         "scan_key": plan.scan_key,
-        "source_uri": plan.source_uri,
+        "source_uri": plan.told_uri,
         "source_sha256": scan.sha256,
         "source_stamp": plan.stamp,
         "row_digest": digest_json([content, plan.values, told]),

@@ -1,11 +1,11 @@
 """What a night would do, told without doing it."""
 
+import logging
 from collections.abc import Iterator
 
 from boldstream.artifacts.cohort import cohort_tables
 from boldstream.artifacts.embeddings import embedding_tables
 from boldstream.embed import EmbedConfig
-from boldstream.errors import few_of
 from boldstream.ingest import IngestConfig, look_ahead
 from boldstream.nightly.config import NightlyConfig
 from boldstream.nightly.standing import Line
@@ -13,7 +13,7 @@ from boldstream.refs import split_pointer
 from boldstream.registry import resolve_model
 from boldstream.storage import Warehouse
 
-NAMED = 5
+logger = logging.getLogger(__name__)
 
 
 def tell_plan(ingest: IngestConfig | None, embed: EmbedConfig, config: NightlyConfig) -> Iterator[str]:
@@ -30,7 +30,8 @@ def tell_plan(ingest: IngestConfig | None, embed: EmbedConfig, config: NightlyCo
         yield f"ingest: none is configured; cohort {embed.cohort} has {len(now)} scans"
     else:
         found = look_ahead(ingest)
-        parts = [f"{len(found.new)} to read{_named(found.new)}", f"{len(found.gone)} to let go{_named(found.gone)}"]
+        parts = [f"{len(found.new)} to read", f"{len(found.gone)} to let go"]
+        logger.debug("nightly: to read: %s; to let go: %s", ", ".join(found.new), ", ".join(found.gone))
         yield f"ingest: {found.n_scans} scans in {ingest.source.root or ingest.source.kind}, {', '.join(parts)}"
         for key in found.gone:
             now.pop(key, None)
@@ -44,13 +45,10 @@ def tell_plan(ingest: IngestConfig | None, embed: EmbedConfig, config: NightlyCo
         held = dict(zip(rows["scan_key"].to_pylist(), rows["scan_digest"].to_pylist(), strict=True))
     todo = [key for key, digest in now.items() if held.get(key) != digest]
     why = " (all, with another model)" if table.exists and not held else ""
-    yield f"embed: {len(todo)} of {len(now)} scans with {model.pointer}{why}{_named(todo)}"
+    yield f"embed: {len(todo)} of {len(now)} scans with {model.pointer}{why}"
+    logger.debug("nightly: to embed: %s", ", ".join(todo))
     if config.adjust:
         yield f"adjust: what is embedded, as {config.adjust} says"
     champion = line.champion.label if line.champion else "none yet"
     yield f"gate: the new version beside the champion ({champion}), mode {config.mode}"
     yield "nothing was done (dry_run)"
-
-
-def _named(keys: list[str]) -> str:
-    return f" ({few_of(sorted(keys), NAMED)})" if keys else ""

@@ -1,6 +1,7 @@
 """A volume atlas: which voxel belongs to which region."""
 
 import hashlib
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from boldstream.errors import AtlasError, few_of
 from boldstream.parcellation.atlas import Atlas
 from boldstream.parcellation.label_table import LabelTable, read_label_table
+from boldstream.parcellation.volumes import MAX_VOXELS
 
 ROUNDING = 1e-3
 """Farthest a stored label may lie from a whole number: a float32 scl_slope moves label 4802 by 3e-4."""
@@ -167,6 +169,8 @@ def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
         raise AtlasError(f"{path}: volume atlases come in .nii or .nii.gz files")
     try:
         image = nibabel.load(path)
+        if (n_voxels := math.prod(image.shape)) > MAX_VOXELS:
+            raise ValueError(f"its header says {n_voxels} voxels, more than {MAX_VOXELS}")
         values = np.asanyarray(image.dataobj)
     except FileNotFoundError:
         raise AtlasError(f"{path}: is not there") from None

@@ -1,7 +1,6 @@
 """Read time series that somebody else has parcellated, and judge whether a scan can be used."""
 
 import csv
-import gzip
 import io
 import struct
 import tokenize
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
 from boldstream.errors import ScanError, first_line
+from boldstream.unpack import check_mat, unpack_gzip
 
 Orientation = Literal["timepoints_first", "rois_first"]
 SUFFIXES = (".1D", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".npy", ".mat")
@@ -80,11 +80,11 @@ def read_timeseries(
     ------
     ScanError
         ``unreadable`` if the content is not what the ending says, has text among the numbers, or is not a
-        two-dimensional array.
+        two-dimensional array, or if it unpacks to more than `unpack.LARGEST` bytes.
     """
     try:
         if name.endswith(".gz"):
-            data, name = gzip.decompress(data), name.removesuffix(".gz")
+            data, name = unpack_gzip(data), name.removesuffix(".gz")
         if name.endswith(".npy"):
             values, header = _read_npy(data), None
         elif name.endswith(".mat"):
@@ -111,6 +111,7 @@ def _read_npy(data: bytes) -> NDArray[np.number]:
 
 def _read_mat(data: bytes, key: str | None) -> NDArray[np.number]:
     """Return one variable of a MATLAB file."""
+    check_mat(data)
     try:
         found = scipy.io.loadmat(io.BytesIO(data))
     except NotImplementedError:

@@ -65,7 +65,7 @@ def sidecar_t_r(data: bytes, where: str) -> float | None:
     """
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of brackets in brackets
         raise ScanError("bad_t_r", f"{where} is not JSON ({error})") from None
     value = found.get("RepetitionTime") if isinstance(found, dict) else None
     if value is None:

@@ -1,7 +1,6 @@
 """Read UK Biobank's regional series: a table of the cortex and one of the subcortex, regions in rows."""
 
 import csv
-import gzip
 import io
 import re
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from boldstream.errors import ScanError
 from boldstream.parcellation.timeseries import UNREADABLE, is_counted, is_number
+from boldstream.unpack import unpack_gzip
 
 N_REGIONS = {"subcortex": 50, "cortex": 400}
 LABEL_COLUMN = re.compile(r"|(label|roi|region|parcel|name|index|id\b|unnamed).*", re.IGNORECASE)
@@ -66,7 +66,7 @@ def read_ukb(subcortex: bytes, cortex: bytes) -> UkbSeries:
 def _read_part(data: bytes, part: str) -> tuple[NDArray[np.float64], tuple[str, ...] | None]:
     """Return one table's numbers (n_rois, n_timepoints) and labels."""
     try:
-        values, names = _read_rows(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
+        values, names = _read_rows(unpack_gzip(data) if data.startswith(b"\x1f\x8b") else data)
     except UNREADABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ScanError("unreadable", f"{part}: {reason}") from None

@@ -27,6 +27,15 @@ BLOCK_BYTES = 1 << 25
 MAX_VOXELS = 1 << 27
 """A volume of more voxels (512 in each direction) is a damaged header, not a brain."""
 
+MAX_BEFORE = 1 << 26
+"""More bytes between header and data hold no header extension."""
+
+MAX_AFTER = 1 << 26
+"""More bytes after the last volume are no padding."""
+
+MAX_IMAGE = 1 << 36
+"""An image of more bytes (64 GiB: 7 T, 1.2 mm, 6000 volumes in float32) is a damaged or malicious header."""
+
 DAMAGED_HEADER = (ArithmeticError, HeaderDataError, HeaderTypeError, LookupError, ValueError)
 """What nibabel raises on headers that make no sense."""
 
@@ -80,11 +89,13 @@ class Unpacked:
         Raises
         ------
         ScanError
-            ``unreadable`` if it is damaged or cut.
+            ``unreadable`` if it is damaged or cut, or holds far more than what was read.
         """
-        rest = memoryview(bytearray(PIECE_BYTES))
-        while self._gzip is not None and self.fill(rest):
-            pass
+        rest, n_after = memoryview(bytearray(PIECE_BYTES)), 0
+        while self._gzip is not None and (n_read := self.fill(rest)):
+            n_after += n_read
+            if n_after > MAX_AFTER:
+                raise ScanError("unreadable", f"goes on for more than {MAX_AFTER} bytes after its last volume")
 
     def _unzip(self, view: memoryview) -> int:
         """Put the next piece of unpacked bytes into the view."""
@@ -193,6 +204,11 @@ def _understood(header: Any, size: int) -> ImageHeader:
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise ScanError("unreadable", f"holds {dtype} voxels, not real numbers")
+    n_before = max(int(header.get_data_offset()) - size, 0)
+    n_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if n_before > MAX_BEFORE or n_bytes > MAX_IMAGE:
+        told = f"{n_before} bytes before the data, {n_bytes} of data"
+        raise ScanError("unreadable", f"its NIfTI header makes no sense ({told})")
     slope, inter = header.get_slope_inter()
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
@@ -205,7 +221,7 @@ def _understood(header: Any, size: int) -> ImageHeader:
         inter=0.0 if inter is None else float(inter),
         affine=affine,
         t_r=_t_r(header),
-        n_before=max(int(header.get_data_offset()) - size, 0),
+        n_before=n_before,
     )
 
 

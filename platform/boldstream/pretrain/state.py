@@ -14,7 +14,6 @@ sampler's state. Random states are kept for whatever else may draw.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from boldstream.encoders.brainjepa.folder import WEIGHTS, save_model
 from boldstream.errors import CheckpointError
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import TrainingTask
+from boldstream.unpack import read_npz
 
 TRAINING = "training.pt"
 STATE = "state.json"
@@ -107,9 +107,8 @@ def load_state(folder: Path, task: TrainingTask, networks: Networks, rank: int) 
     """
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        with np.load(folder / CONNECTIVITY) as found:
-            connectivity = dict(found)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        connectivity = read_npz((folder / CONNECTIVITY).read_bytes())
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: the checkpoint is not whole ({error})") from None
     parts = split_networks(read_state(folder / WEIGHTS), str(folder / WEIGHTS))
     saved = read_state(folder / TRAINING)

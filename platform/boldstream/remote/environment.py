@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from boldstream.artifacts.manifest import git_sha
 from boldstream.errors import ConfigError
 
-SECRET = re.compile("KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+SECRET = re.compile("KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH|SALT", re.IGNORECASE)
 PLACE_OF_SECRET = re.compile("_(FILE|PATH|DIR|PROFILE)$", re.IGNORECASE)
 """A name that ends so tells where a secret lies on the cluster, not the secret."""
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")

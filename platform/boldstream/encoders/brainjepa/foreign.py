@@ -4,14 +4,11 @@ Layout: a dict of ``encoder``, ``predictor``, ``target_encoder`` (keys prefixed 
 state and ``epoch`` beside them, or the same tensors under flat keys.
 """
 
-import io
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +19,7 @@ from boldstream.encoders.brainjepa.position import PositionEmbedding, time_embed
 from boldstream.encoders.brainjepa.predictor import BrainJEPAPredictor
 from boldstream.encoders.brainjepa.scaling import RoiRobustScaler
 from boldstream.errors import CheckpointError, ConfigError, ModelError
+from boldstream.unpack import read_npz
 
 DRIFT = 1e-3
 """Largest deviation of stored time positions from the formula: the reference averages them with the weights, and
@@ -179,10 +177,8 @@ def read_statistics(path: str | Path, n_rois: int) -> RoiRobustScaler:
         If the file cannot be read or an array is missing, of another length, not finite or not positive.
     """
     try:
-        # from memory, so that a damaged file is not left open
-        held = np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False)
-        arrays = {name: held[name] for name in held.files} if isinstance(held, np.lib.npyio.NpzFile) else {}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        arrays = read_npz(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(f"{path}: the scaling's statistics cannot be read as .npz ({reason})") from None
     if missing := sorted({"medians", "iqrs"} - arrays.keys()):
