@@ -92,28 +92,34 @@ def drift(
     n_known, n_new = len(first), len(second)
     if min(n_known, n_new) < FEWEST:
         return None
-    rows = np.concatenate([first, second])
-    values = np.concatenate([rows, np.abs(rows - np.median(rows, axis=0))], axis=1)
-    values -= values.mean(axis=0)
-    scale = values.std(axis=0)
-    # a constant feature says nothing; rounding must not make it the loudest
-    values[:, scale <= 1e-9 * max(float(scale.max()), 1e-300)] = 0.0
+    values = _features(np.concatenate([first, second]))
     observed = np.zeros((1, n_known + n_new), dtype=bool)
     observed[0, n_known:] = True
     rng = np.random.default_rng(seed)
     permuted = np.stack([rng.permutation(observed[0]) for _ in range(n_permutations)])
     largest = _largest(values, np.concatenate([observed, permuted]))
-    unit = first.std(axis=0)
+    shift, spread = _in_sd(first, second)
+    p_value = (1 + (largest[1:] >= largest[0] * (1 - 1e-12)).sum()) / (n_permutations + 1)
+    return Drift(n_known, n_new, float(p_value), shift, spread)
+
+
+def _features(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the columns, and beside them their absolute deviations from the median, all with mean 0."""
+    values = np.concatenate([rows, np.abs(rows - np.median(rows, axis=0))], axis=1)
+    values -= values.mean(axis=0)
+    scale = values.std(axis=0)
+    # a constant feature says nothing; rounding must not make it the loudest
+    values[:, scale <= 1e-9 * max(float(scale.max()), 1e-300)] = 0.0
+    return values
+
+
+def _in_sd(known: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the differences of means and of mean absolute deviations, in standard deviations of the known."""
+    unit = known.std(axis=0)
     unit = np.where(unit > 0, unit, np.inf)
-    middle = np.median(rows, axis=0)
-    away = [np.abs(side - middle).mean(axis=0) for side in (first, second)]
-    return Drift(
-        n_known=n_known,
-        n_new=n_new,
-        p_value=float((1 + (largest[1:] >= largest[0] * (1 - 1e-12)).sum()) / (n_permutations + 1)),
-        shift=(second.mean(axis=0) - first.mean(axis=0)) / unit,
-        spread=(away[1] - away[0]) / unit,
-    )
+    middle = np.median(np.concatenate([known, new]), axis=0)
+    away = [np.abs(side - middle).mean(axis=0) for side in (known, new)]
+    return (new.mean(axis=0) - known.mean(axis=0)) / unit, (away[1] - away[0]) / unit
 
 
 def _largest(values: NDArray[np.float64], sides: NDArray[np.bool_]) -> NDArray[np.float64]:
