@@ -34,6 +34,9 @@ JOBS = {
 }
 TABLES = "tables"
 COHORTS = "cohorts"
+SUBMIT = "submit"
+CLUSTER_JOBS = "jobs"
+DOCTOR = "doctor"
 DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
@@ -141,6 +144,34 @@ def tables(words: Sequence[str], *, cohorts: bool = False) -> None:
         print(run_tables(words, cohorts=cohorts))
 
 
+def run_on_cluster(command: str, words: Sequence[str]) -> None:
+    """Run ``boldstream submit …``, ``jobs …`` or ``doctor …`` and exit with the status that it gives.
+
+    That is the job's own where a job is followed; what keeps the command from being run ends as `run_job` does.
+    """
+    configure_logging()
+    with clean_exit():
+        if command == DOCTOR:
+            from boldstream.doctor import run_doctor
+
+            status = run_doctor(words)
+        elif command == CLUSTER_JOBS:
+            from boldstream.submission import run_jobs
+
+            status = run_jobs(words)
+        else:
+            from boldstream.submission import run_submit
+
+            status = run_submit(words, JOBS, _read_config)
+    sys.exit(status)
+
+
+def _read_config(job: str, arguments: Sequence[str]) -> Any:
+    """Read a room's configuration as `open_door` does, and run nothing."""
+    room = importlib.import_module(f"boldstream.{job}")
+    return parse_config(getattr(room, DOORS[job][1]), arguments, f"boldstream {SUBMIT} {job} --")
+
+
 def main() -> None:
     """Run ``boldstream JOB …``."""
     parser = argparse.ArgumentParser(
@@ -153,6 +184,11 @@ def main() -> None:
         jobs.add_parser(name, help=text, add_help=False)
     jobs.add_parser(TABLES, help="list, show, compare, promote, export and expire versions of tables", add_help=False)
     jobs.add_parser(COHORTS, help="list, show, compare, export and expire versions of cohorts", add_help=False)
+    jobs.add_parser(SUBMIT, help="run a job on a Ray cluster, follow it, pass on its exit status", add_help=False)
+    jobs.add_parser(CLUSTER_JOBS, help="list, follow and stop the jobs of a Ray cluster", add_help=False)
+    jobs.add_parser(DOCTOR, help="check what jobs stand on, and say how to mend it", add_help=False)
+    if sys.argv[1:2] and sys.argv[1] in (SUBMIT, CLUSTER_JOBS, DOCTOR):
+        run_on_cluster(sys.argv[1], sys.argv[2:])  # argparse would take away the `--`
     known, rest = parser.parse_known_args()
     if known.job in (TABLES, COHORTS):
         tables(rest, cohorts=known.job == COHORTS)

@@ -18,6 +18,8 @@
     │   └── CheckpointError    … whose weights have a missing, extra or wrongly shaped key
     ├── TrainingError          a pretraining that cannot start or go on
     ├── LeaseError             something that only one process may do at a time, and another one does
+    ├── ClusterError           a cluster's job server that does not do what it is asked
+    │   └── AlreadySubmittedError  … because the same job was submitted to it before
     └── IncompleteError        an output that was made and published, without scans that failed; carries its reference
         └── HeldError          … and not promoted, because it did not pass the quality gate
 
@@ -120,6 +122,14 @@ class TrainingError(BoldstreamError):
 
 class LeaseError(BoldstreamError):
     """Only one process may do this at a time, and another one does."""
+
+
+class ClusterError(BoldstreamError):
+    """A cluster cannot be reached, refuses, or has no such job."""
+
+
+class AlreadySubmittedError(ClusterError):
+    """A job of the same name was submitted before."""
 
 
 class IncompleteError(BoldstreamError):

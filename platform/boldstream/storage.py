@@ -197,9 +197,12 @@ class Warehouse:
         Absolute URI. On a local disk the catalog is a SQLite file in it; elsewhere the environment variable
         ``BOLDSTREAM_CATALOG_URI`` names the catalog (an SQLAlchemy URL, or ``http(s)://`` for an Iceberg
         REST catalog).
+    lock_wait_s : str
+        How long a SQLite catalog is waited for that another writes to.
     """
 
     uri: str
+    lock_wait_s: str = LOCK_WAIT_S
 
     @classmethod
     def at(cls, location: str) -> "Warehouse":
@@ -243,7 +246,7 @@ class Warehouse:
             root.mkdir(parents=True, exist_ok=True)
             uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
         if uri.startswith("sqlite") and "timeout=" not in uri:
-            uri = make_url(uri).update_query_dict({"timeout": LOCK_WAIT_S}).render_as_string()
+            uri = make_url(uri).update_query_dict({"timeout": self.lock_wait_s}).render_as_string()
         kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
         properties = {"type": kind, "uri": uri, "warehouse": self.uri, **iceberg_properties(self.uri)}
         name = self.uri if kind == "sql" else "boldstream"  # one SQL catalog may serve many warehouses

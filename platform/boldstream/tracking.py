@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
+from boldstream.errors import ConfigError
 from boldstream.refs import ModelRef, Ref
 
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -21,6 +22,8 @@ EXPERIMENT = "boldstream"
 SQLITE = "sqlite:///"
 DIGEST_SHOWN = 12
 """Characters of a digest on MLflow's pages, so that names stay readable; the whole one is in the input's tags."""
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray tells a submitted job's driver by it what it was submitted with."""
 TRIES = 10
 RACE = re.compile("IntegrityError|UniqueViolation|UNIQUE constraint|[Dd]uplicate (key|entry)")
 """What SQLite, PostgreSQL and MySQL say where two runs have added the same row."""
@@ -210,6 +213,18 @@ def tracking_address() -> str:
     return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
+def outlasts_the_job() -> bool:
+    """Say whether runs are kept where they can be found again.
+
+    A job that was submitted to a cluster works in a folder that Ray makes for it and takes away; MLflow's default, a
+    SQLite file in the working directory, would go with it.
+    """
+    uri = tracking_address()
+    here = uri.startswith(SQLITE) and Path(uri.removeprefix(SQLITE)).is_relative_to(Path.cwd())
+    job = json.loads(os.environ.get(JOB_VARIABLE, "{}"))
+    return not (here and (job.get("runtime_env") or {}).get("working_dir"))
+
+
 def track_at(address: str) -> None:
     """Let this process, a worker's, track at `tracking_address` of its driver."""
     import mlflow
@@ -218,10 +233,21 @@ def track_at(address: str) -> None:
 
 
 def open_experiment() -> str:
-    """Return the id of the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``boldstream``), made if it is not there."""
+    """Return the id of the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``boldstream``), made if it is not there.
+
+    Raises
+    ------
+    ConfigError
+        If runs would not outlast the submitted job that this is.
+    """
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    if not outlasts_the_job():
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI is not set on the cluster, and this job's folder is removed with the job: set it "
+            "where the nodes are started, or submit with --env MLFLOW_TRACKING_URI=http://…"
+        )
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     if mlflow.get_experiment_by_name(name) is None:
         try:

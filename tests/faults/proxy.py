@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import email.utils
 import random
+import re
 import socket
 import struct
 import threading
@@ -30,6 +32,8 @@ class Proxy:
         hangs up after 3, if nobody tells it otherwise). down: connections are reset at once.
     share : float or None
         Of requests that are harmed, instead of the mode's own.
+    clock_off_s : float
+        How far ahead the server's clock is to seem, by the dates of its answers.
     faults : int
         Requests that were harmed.
     """
@@ -37,6 +41,7 @@ class Proxy:
     def __init__(self, host, port, seed=0):
         self.host, self.port = host, port
         self.mode, self.share = "pass", None
+        self.clock_off_s = 0
         self.requests = self.faults = 0
         self.chance = random.Random(seed)
         self.loop = asyncio.new_event_loop()
@@ -107,7 +112,7 @@ class Proxy:
         if slow:
             self.faults += 1
             await asyncio.sleep(0.03)
-        answer.write(reply)
+        answer.write(_redated(reply, self.clock_off_s) if self.clock_off_s else reply)
         empty = head.startswith(b"HEAD ") or reply.split(b" ", 2)[1] in (b"204", b"304")
         length = 0 if empty else _length(reply)
         if harm in (500, 503, "reset") and when == "amid":
@@ -126,6 +131,16 @@ class Proxy:
             await answer.drain()
             await asyncio.sleep(0.05)
         raise ConnectionResetError
+
+
+def _redated(head, seconds):
+    """Return a message's head with another time of day in it."""
+
+    def moved(found):
+        told = email.utils.parsedate_to_datetime(found[1].decode()).timestamp()
+        return b"Date: " + email.utils.formatdate(told + seconds, usegmt=True).encode()
+
+    return re.sub(rb"(?i)\bdate: ([^\r]+)", moved, head)
 
 
 def _reset(writer):

@@ -1,5 +1,6 @@
 """What two jobs write to one MLflow store at the same moment."""
 
+import json
 import threading
 
 import mlflow
@@ -7,6 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from boldstream.config import Config
+from boldstream.errors import ConfigError
 from boldstream.refs import CohortRef, ModelRef
 from boldstream.registry import set_alias
 from boldstream.tracking import job_run, open_experiment, settled
@@ -81,3 +83,18 @@ def test_experiment__opened_by_two_at_once_is_one(tracking, monkeypatch):
 def test_settled__raises_what_is_no_race(client):
     with pytest.raises(MlflowException, match="Registered Model with name=none not found"):
         settled(client.get_registered_model, "none")
+
+
+def test_experiment__in_a_folder_that_goes_with_the_job_is_refused(tracking, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    assert open_experiment()  # it is kept elsewhere
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI is not set on the cluster, and this job's folder"):
+            open_experiment()
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": None}))
+        assert open_experiment()
+    finally:
+        mlflow.set_tracking_uri(tracking)

@@ -2,7 +2,8 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+
+from boldstream.arguments import Parser
 
 COHORTS = "cohorts"
 EXAMPLES = """\
@@ -47,14 +48,6 @@ def run_tables(words: Sequence[str], *, cohorts: bool = False) -> str:
             setattr(arguments, name, f"{COHORTS}/{getattr(arguments, name)}")
     run: Callable[[argparse.Namespace], str] = arguments.run
     return run(arguments)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, like every other error of boldstream."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with one line and status 2."""
-        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` tells more)\n")
 
 
 def build_parser(*, cohorts: bool = False) -> argparse.ArgumentParser:
