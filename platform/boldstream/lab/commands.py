@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from boldstream.arguments import Parser
-from boldstream.lab.server import ADMIN, Lab
+from boldstream.lab.server import ADMIN, BUCKET, Lab
 from boldstream.lab.walk import stop_running, table_of, walk
 
 FOLDER = Path("boldstream-lab")
@@ -47,9 +47,10 @@ def run_lab(words: Sequence[str]) -> int:
             _tell(f"\n{table_of(done)}\n" if done else "")
             if not told.once:
                 _tell(f"{_welcome(lab)}\nCtrl-C stops it.")
-                while True:
-                    lab.check()
-                    time.sleep(POLL_S)
+                with contextlib.suppress(KeyboardInterrupt):
+                    while True:
+                        lab.check()
+                        time.sleep(POLL_S)
         finally:
             _stop(lab)
     _tell(f"Done in {time.monotonic() - started:.0f} s. To start afresh: rm -r {told.folder}")
@@ -77,8 +78,9 @@ def _welcome(lab: Lab) -> str:
             f"                 user {ADMIN}, password: cat {password}",
             f"  Ray dashboard  {lab.dashboard}",
             f"                 token: cat {token}",
-            f"  to submit      export RAY_AUTH_TOKEN_PATH={token}",
-            f"                 boldstream submit JOB --config FILE --address {lab.dashboard}",
+            f"  your shell     . {lab.keys.path('environment')}",
+            "                 boldstream submit JOB --config FILE; boldstream tables list --warehouse "
+            f"s3://{BUCKET}/warehouse",
         ]
     )
 

@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +29,7 @@ class Keys:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in NAMES:
             if not (folder / name).is_file():
-                with open(folder / name, "w", opener=_private) as file:
-                    file.write(secrets.token_hex(SIZE))
+                _write(folder / name, secrets.token_hex(SIZE))
         return cls(folder)
 
     def path(self, name: str) -> Path:
@@ -37,6 +38,17 @@ class Keys:
 
     def __getitem__(self, name: str) -> str:
         return self.path(name).read_text()
+
+    def write_environment(self, variables: Mapping[str, str]) -> Path:
+        """Write a file that a shell reads, to open tables and runs from outside of jobs; return its path."""
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
+        _write(self.path("environment"), "".join(lines))
+        return self.path("environment")
+
+
+def _write(path: Path, text: str) -> None:
+    with open(path, "w", opener=_private) as file:
+        file.write(text)
 
 
 def _private(path: str, flags: int) -> int:

@@ -73,6 +73,8 @@ class Lab:
         )
         self.scratch = Path(tempfile.mkdtemp(prefix="bl-"))  # Ray's sockets are below it: a short path
         self.s3, self.mlflow, self.head = self._s3(), self._mlflow(), self._head()
+        token = {"RAY_AUTH_TOKEN_PATH": str(self.keys.path("ray-token")), "RAY_API_SERVER_ADDRESS": self.dashboard}
+        self.keys.write_environment(self.stores | token)
         self.workers = [self._worker(number) for number in range(1, N_WORKERS + 1)]
 
     @property
@@ -168,23 +170,22 @@ class Lab:
         """Return the environment of somebody who may submit jobs: Ray's token, and no other secret."""
         return self._environment({"RAY_AUTH_TOKEN_PATH": str(self.keys.path("ray-token"))})
 
-    def of_stores(self) -> dict[str, str]:
-        """Return the environment of whoever may read and write tables and runs: the nodes."""
-        return self._environment(
-            {
-                **self._s3_keys(),
-                "AWS_ENDPOINT_URL": self._endpoint,
-                "AWS_REGION": "us-east-1",
-                "PGHOST": HOST,
-                "PGPORT": str(self.ports["postgres"]),
-                "PGUSER": USER,
-                "PGPASSWORD": self.keys["postgres-password"],
-                "BOLDSTREAM_CATALOG_URI": "postgresql+psycopg2:///catalog",
-                "MLFLOW_TRACKING_URI": self.tracking,
-                "MLFLOW_TRACKING_USERNAME": ADMIN,
-                "MLFLOW_TRACKING_PASSWORD": self.keys["mlflow-password"],
-            }
-        )
+    @property
+    def stores(self) -> dict[str, str]:
+        """Variables of whoever may read and write tables and runs: the nodes."""
+        return {
+            **self._s3_keys(),
+            "AWS_ENDPOINT_URL": self._endpoint,
+            "AWS_REGION": "us-east-1",
+            "PGHOST": HOST,
+            "PGPORT": str(self.ports["postgres"]),
+            "PGUSER": USER,
+            "PGPASSWORD": self.keys["postgres-password"],
+            "BOLDSTREAM_CATALOG_URI": "postgresql+psycopg2:///catalog",
+            "MLFLOW_TRACKING_URI": self.tracking,
+            "MLFLOW_TRACKING_USERNAME": ADMIN,
+            "MLFLOW_TRACKING_PASSWORD": self.keys["mlflow-password"],
+        }
 
     def _s3_keys(self) -> dict[str, str]:
         return {
@@ -231,7 +232,7 @@ class Lab:
         command += ["--port", str(port), "--workers", "2", "--allowed-hosts", f"{HOST}:{port},localhost:{port}"]
         command += ["--backend-store-uri", "postgresql+psycopg2:///mlflow"]
         command += ["--artifacts-destination", f"s3://{BUCKET}/mlflow"]
-        variables = self.of_stores() | {
+        variables = self._environment(self.stores) | {
             "MLFLOW_S3_ENDPOINT_URL": self._endpoint,
             "MLFLOW_AUTH_CONFIG_PATH": str((SHIPPED / "mlflow-auth.ini").resolve()),
             "MLFLOW_AUTH_ADMIN_PASSWORD": self.keys["mlflow-password"],
@@ -249,7 +250,7 @@ class Lab:
 
     def _node(self, name: str, options: Sequence[str], is_ready: Callable[[], bool]) -> Service:
         command = [str(_script("ray")), "start", "--block", f"--temp-dir={self.scratch / 'r'}", "--disable-usage-stats"]
-        variables = self.of_stores() | {
+        variables = self._environment(self.stores) | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.keys.path("ray-token")),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be moved elsewhere
