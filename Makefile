@@ -43,6 +43,7 @@ test: $(VENV)/.installed-dev  ## Run all tests
 SEEDS ?= 20
 faults: $(VENV)/.installed-dev  ## Kill, stop, fill and slow down whatever a run stands on, SEEDS times each (3 hours)
 	PYTHONPATH=tests $(BIN)/python tests/faults/survive.py --seeds $(SEEDS)
+	BOLDSTREAM_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_lab_server.py
 	for round in 1 2 3 4 5; do \
 		$(BIN)/python -m pytest tests/ray -k "not embed and (killed or driver or interrupted)" || exit 1; done
 

@@ -249,14 +249,23 @@ class Lab:
         )
 
     def _node(self, name: str, options: Sequence[str], is_ready: Callable[[], bool]) -> Service:
-        command = [str(_script("ray")), "start", "--block", f"--temp-dir={self.scratch / 'r'}", "--disable-usage-stats"]
+        command = [str(_script("ray")), "start", "--block", "--disable-usage-stats"]
         variables = self._environment(self.stores) | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.keys.path("ray-token")),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be moved elsewhere
         }
-        log = self.logs / f"{name.lower().replace(' ', '-')}.log"
-        return Service(name, [*command, f"--node-ip-address={HOST}", *options], variables, log, is_ready, self.scratch)
+        # a folder each: two nodes that start at once in one would take the same names for their sockets
+        folder = self.scratch / name.lower().replace(" ", "-")
+        log = self.logs / f"{folder.name}.log"
+        return Service(
+            name,
+            [*command, f"--node-ip-address={HOST}", f"--temp-dir={folder}", *options],
+            variables,
+            log,
+            is_ready,
+            self.scratch,
+        )
 
     def _head(self) -> Service:
         options = ["--head", "--num-cpus=0", f"--object-store-memory={HEAD_STORE}"]
@@ -265,7 +274,7 @@ class Lab:
 
     def _worker(self, number: int) -> Service:
         cpus = max(SMALLEST_WORKER_CPUS, (os.cpu_count() or 1) // N_WORKERS)
-        options = [f"--address={HOST}:{self.head_ports['port']}", f"--num-cpus={cpus}", "--include-log-monitor=false"]
+        options = [f"--address={HOST}:{self.head_ports['port']}", f"--num-cpus={cpus}"]
         options += [f"--object-store-memory={WORKER_STORE}"]
         options += [f"--{name}={port}" for name, port in free_ports(NODE_PORTS).items()]
         return self._node(f"Ray worker {number}", options, lambda: self._count_nodes() > number)
