@@ -81,7 +81,7 @@ class Head:
         try:
             with urllib.request.urlopen(request, timeout=10) as reply:
                 return reply.status == 200
-        except (urllib.error.URLError, ConnectionError):
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
     def __exit__(self, *error):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+from boldstream.adjust import AdjustConfig, adjust_table
 from boldstream.artifacts.embeddings import open_table
 from boldstream.errors import ConfigError, HeldError, LeaseError, OutputExistsError, SourceError
 from boldstream.lease import Lease
@@ -148,6 +149,25 @@ def test_nightly__does_not_run_twice_at_once(study):
         ),
     ):
         run_nightly(study.config())
+
+
+def test_nightly__applies_a_frozen_adjustment_and_promotes_what_it_makes(study):
+    warehouse = f"{study.root}/warehouse"
+    strategy = study.write("adjusted", STRATEGY | {"id": "toy_adjusted_v1", "adjust": [{"step": "zscore"}]})
+    fit = AdjustConfig(output="adjusted", table="nights@champion", strategy=strategy, holdout=0, warehouse=warehouse)
+    adjust_table(fit)
+    known = {"output": "adjusted", "table": "nights", "warehouse": warehouse}
+    frozen = study.write("frozen", known | {"adjustment": "adjusted@1"})
+    before = study.champion
+    study.add(["50"])
+    ref = run_nightly(study.config(adjust=frozen))
+    assert (ref.version, study.champion > before) == ("2", True)
+    rows, n_rows = open_table("adjusted@champion", warehouse).rows(), open_table("nights@champion", warehouse).rows()
+    assert rows["row_key"].tolist() == n_rows["row_key"].tolist()
+    assert set(rows["strategy_id"]) == {"toy_adjusted_v1"}
+    assert "adjusted: drift" in study.page
+    with pytest.raises(ConfigError, match="names a strategy to be fitted; a night fits nothing"):
+        run_nightly(study.config(adjust=study.write("fit", fit.model_dump(mode="json") | {"table": "nights"})))
 
 
 def test_nightly__keeps_the_champion_where_no_version_can_be_made(study):

@@ -93,7 +93,7 @@ def mlflow_server(tmp_path_factory):
     uri = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
-        while not _is_up(f"{uri}/health"):
+        while not (_is_up(f"{uri}/health") and _is_up(f"{uri}/version")):  # the first page takes longest
             assert server.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
             time.sleep(0.5)
         yield uri
@@ -106,7 +106,9 @@ def _is_up(url):
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status == 200
-    except (urllib.error.URLError, ConnectionError):
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
 
 
@@ -127,6 +129,18 @@ def tracking(monkeypatch, mlflow_server):
 def test_tracking__that_is_well(tracking):
     found = check_tracking("n", on_cluster=True)
     assert told(found) == [("mlflow", "ok"), ("mlflow", "ok"), ("clock", "ok")], found
+
+
+def test_tracking__with_the_password_in_its_address(tracking, monkeypatch):
+    import mlflow
+
+    for password, state in (("long-enough-for-it", "ok"), ("wr0ng", "wrong")):
+        monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+        mlflow.set_tracking_uri(tracking.replace("://", f"://admin:{password}@"))
+        store, *rest = check_tracking("n", on_cluster=True)
+        assert store.state == state, store
+        assert password not in repr([store, *rest])
 
 
 @pytest.mark.parametrize("password", ["wrong", None])

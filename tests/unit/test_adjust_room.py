@@ -1,5 +1,6 @@
 """The adjust room on small Iceberg tables, with a real MLflow store and no Ray."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,18 +12,21 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adjustable import EMBEDDED, SPLIT, STRATEGY, make_cohort, make_table, person, rows_of
 from boldstream.adjust import AdjustConfig, adjust_table
+from boldstream.adjust.apply import read_file
 from boldstream.adjust.fit import restore, training_matrix
-from boldstream.adjust.rows import read_rows
+from boldstream.adjust.rows import find_split, read_rows
 from boldstream.analysis.adjustment import Adjustment
+from boldstream.artifacts import adjustment
 from boldstream.artifacts.adjustment import adjustment_versions, open_adjustment
 from boldstream.artifacts.embeddings import embedding_tables, open_table
 from boldstream.errors import AdjustmentError, ConfigError, EmbeddingsError, OutputExistsError
 from boldstream.registry import TABLE_PREFIX
-from boldstream.storage import Warehouse, local_path
+from boldstream.storage import Warehouse, local_path, publish_bytes
 from boldstream.strategy import Strategy
 
 # mlflow's and pyiceberg's own use of sqlalchemy
@@ -235,6 +239,19 @@ def test_steps_left_out__stay_pending(place):
     ]
 
 
+def test_people_of_whom_nothing_is_known__are_projected_like_the_demos(place, caplog):
+    place.write(STRATEGY.replace("  - {step: harmonize, keep: [age, sex]}\n", ""))
+    cohort, held_out = make_cohort(place.warehouse, range(7), {"holdout": 0.1, "seed": 0})
+    unknown = dict.fromkeys(("age", "sex", "site", "mean_fd"))
+    place.table(range(7), runs=2, cohort=cohort, **{f"row_{i}": unknown for i in range(7)})
+    place.adjust(leave_out=("residualize",), measured_rows=2000)
+    content = place.open().manifest.content
+    # five people differ in 4 directions, and everybody's two rows in the same one
+    assert (len(held_out), content["n_train"], content["dim_effective"]) == (2, 10, 4 + 1)
+    assert content["pending"] == ["residualize: age, sex, mean_fd"]
+    assert "site and motion were not looked for: too few subjects" in caplog.text
+
+
 def test_missing_covariate__refuses_the_run_and_lists_scans(place):
     place.table(**{f"row_{i}": {"mean_fd": None} for i in range(7)})
     with pytest.raises(
@@ -428,6 +445,7 @@ def test_stored_adjustment__is_refused_when_it_is_not_whole(place):
     place.table()
     place.adjust()
     files = files_of(place)
+    assert set(files) == {".json", ".safetensors"}
     data = files[".safetensors"].read_bytes()
     files[".safetensors"].write_bytes(data[:-8] + b"\0\0\0\0\0\0\0\1")
     with pytest.raises(AdjustmentError, match="v1 is not what its manifest describes; restore it"):
@@ -446,10 +464,74 @@ def test_stored_adjustment__is_refused_when_it_is_not_whole(place):
         open_adjustment("adjusted@1", place.warehouse.uri)
 
 
-def test_stored_adjustment__holds_no_pickle(place):
+def test_stored_adjustment__whose_arrays_are_others_is_refused(place):
     place.table()
     place.adjust()
-    assert set(files_of(place)) == {".json", ".safetensors"}
+    stored = dataclasses.replace(open_adjustment("adjusted", place.warehouse.uri), arrays={})
+    with pytest.raises(AdjustmentError, match=r"adjustment adjusted@1: ComBat lacks \['coef_', .*; fit it again"):
+        restore(stored, place.config())
+
+
+def test_two_fits_at_once__of_other_rows_do_not_pass_for_each_other(place, tmp_path, monkeypatch):
+    """Another run writes the manifest of the same version right after this one has written its own."""
+    (tmp_path / "other").mkdir()
+    other = Place(tmp_path / "other")
+    other.table(range(N + 9))
+    other.adjust()
+    theirs = files_of(other)
+
+    def overtaken(uri, data):
+        publish_bytes(uri, data)
+        if uri.endswith("manifest.json"):
+            folder = uri.rpartition("/")[0]
+            publish_bytes(f"{folder}/{theirs['.safetensors'].name}", theirs[".safetensors"].read_bytes())
+            publish_bytes(uri, theirs[".json"].read_bytes())
+
+    monkeypatch.setattr(adjustment, "publish_bytes", overtaken)
+    place.table()
+    with pytest.raises(AdjustmentError, match="another run has published adjustment adjusted@1 at this moment"):
+        place.adjust()
+    monkeypatch.undo()
+    other.warehouse.catalog.close()
+
+
+def test_table_without_rows_that_can_be_adjusted__is_refused(place):
+    place.table()
+    place.adjust()
+    place.table(**{f"row_{i}": {"mean_fd": None} for i in range(N)})
+    with pytest.raises(AdjustmentError, match="table toy@2 has no training row that can be fitted on"):
+        place.adjust(output="none", refuse="scan")
+    with pytest.raises(EmbeddingsError, match="table toy@2: every row is refused; nothing is published"):
+        place.adjust(adjustment="adjusted", refuse="scan")
+
+
+def test_vector_that_overflows__is_refused(place):
+    place.table(**{f"row_{int(place.held_out[0])}": {"embedding": np.full(12, 3e38, np.float32)}})
+    with pytest.raises(AdjustmentError, match=r"rows of toy@1 cannot be adjusted: .*infinity|is not finite"):
+        place.adjust()
+    assert embedding_tables(place.warehouse, "adjusted")[0].versions == []
+
+
+def test_damaged_vectors_of_the_source__are_told_by_file(place):
+    place.table()
+    path = local_path(place.open("toy").files[0].uri)
+    chunks = pq.read_metadata(path).row_group(0)
+    found = next(c for c in map(chunks.column, range(chunks.num_columns)) if c.path_in_schema.startswith("embedding"))
+    data = bytearray(path.read_bytes())
+    data[found.data_page_offset : found.data_page_offset + 40] = b"x" * 40
+    path.write_bytes(data)
+    source = place.open("toy")
+    fields = [source.table.schema.field(name) for name in ("row_key", "embedding")]
+    with pytest.raises(EmbeddingsError, match=rf"{path.name}: cannot be read \(.*\); restore it, or embed again"):
+        read_file(source.files[0], fields)
+
+
+def test_table_without_a_cohort__needs_a_split_in_the_configuration(place):
+    place.table()
+    source = place.open("toy")
+    alone = dataclasses.replace(source, manifest=source.manifest.model_copy(update={"parents": []}))
+    with pytest.raises(AdjustmentError, match="table toy@1 names no cohort; name the share of subjects"):
+        find_split(place.config(), alone, read_rows(source, [])["subject"])
 
 
 KILLED = """

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import KFold, cross_validate
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -419,3 +422,17 @@ def test_target__that_a_step_knows_is_refused():
         check_target(steps, "age")
     with pytest.raises(ValueError, match=r"target 'mean_fd' is a covariate of .*, which removes its effect"):
         check_target(steps, "mean_fd")
+
+
+def test_adjustment__is_learnt_inside_folds_by_a_pipeline():
+    """Scikit-learn's metadata routing hands each fold its own rows of the covariates."""
+    x, covariates = people(n=60)
+    y = x[:, 0] + 0.1 * covariates["age"].to_numpy()
+    with config_context(enable_metadata_routing=True):
+        adjusting = Adjustment((ZSCORE, RESIDUALIZE)).set_fit_request(covariates=True)
+        adjusting.set_transform_request(covariates=True)
+        pipeline = make_pipeline(adjusting, Ridge())
+        found = cross_validate(pipeline, x, y, cv=3, params={"covariates": covariates}, return_estimator=True)
+    for fold, (train, _) in zip(found["estimator"], KFold(3).split(x), strict=True):
+        alone = Adjustment((ZSCORE, RESIDUALIZE)).fit(x[train], covariates=covariates.iloc[train])
+        assert repr(fold[0].state()) == repr(alone.state())

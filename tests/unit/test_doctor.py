@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldstream.cli import run_on_cluster
@@ -118,6 +118,7 @@ def test_say__puts_how_to_mend_it_below():
 texts = st.text(max_size=9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Finding, texts, texts, texts, texts, texts), max_size=3))
 def test_findings__come_back_as_they_were_told_in_one_line(findings):
     line = to_json(findings)
@@ -125,6 +126,7 @@ def test_findings__come_back_as_they_were_told_in_one_line(findings):
     assert from_json(line) == findings
 
 
+@settings(deadline=None)
 @given(
     st.floats(-1e5, 1e5), st.floats(1.7e9, 1.9e9), st.floats(0, 9), st.floats(0, 1), st.sampled_from([0.0, DATE_STEP_S])
 )
@@ -262,3 +264,4 @@ def test_tracking__that_is_not_set_on_a_cluster():
 def test_password__is_hidden():
     assert hide_password("https://me:pw@host:1/a@b") == "https://host:1/a@b"
     assert hide_password("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert hide_password("GET http://me:pw@host/x and s3://b/a@1 failed") == "GET http://host/x and s3://b/a@1 failed"

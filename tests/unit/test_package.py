@@ -2,7 +2,7 @@ import os
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boldstream.errors import ConfigError
@@ -84,6 +84,7 @@ def test_copy_code__has_every_module_and_nothing_compiled(tmp_path):
 names = st.text("ab.-", min_size=1, max_size=3).filter(lambda name: name.strip(".") == name)
 
 
+@settings(deadline=None)
 @given(st.sets(st.tuples(names, names), max_size=8), st.sets(names, max_size=2))
 def test_files__that_are_listed_are_those_that_no_pattern_matches(tmp_path_factory, places, excluded):
     root = tmp_path_factory.mktemp("w")

@@ -83,7 +83,9 @@ def make_cohort(warehouse, name="demo", seed=0, bad_roi=True):
     return CohortRef(table.uri, manifest.version, manifest.digest), rows
 
 
-def make_table(warehouse, name, cohort, rows, vectors, *, parts=2, model="models:/nowhere/1", digest="0", drop=()):
+def make_table(
+    warehouse, name, cohort, rows, vectors, *, parts=2, model="models:/nowhere/1", digest="0", drop=(), **content
+):
     """`vectors(scan, part)` gives the vector of a part of the cohort's n-th scan."""
     schema = embedding_schema(pa.schema([f for f in cohort_schema({}) if f.name not in {"timeseries", "row_digest"}]))
     stamp = {
@@ -135,6 +137,7 @@ def make_table(warehouse, name, cohort, rows, vectors, *, parts=2, model="models
             "parts": parts,
             "quarantined": len(drop),
             "pending": ["project: 512, pca"],
+            **content,
         },
         mlflow_run_id=None,
     )
@@ -165,7 +168,8 @@ def place(tmp_path_factory):
         tags = {"trained_steps": "7", "cohort": cohort.pointer, "cohort_digest": cohort.digest}
         model = register_model(root / "model", name="tiny", run_identity="x", run=run, tags=tags, params={})
     make_table(warehouse, "good", cohort, rows, own_vector, model=model.pointer, digest=model.digest)
-    make_table(warehouse, "noise", cohort, rows, noise)
+    adjusted = {"applied": ["zscore", "residualize: age"], "n_train": 8, "n_train_subjects": 4}
+    make_table(warehouse, "noise", cohort, rows, noise, **adjusted)
     make_table(warehouse, "whole", cohort, rows, own_vector, parts=1)
     make_table(warehouse, "short", cohort, rows, own_vector, drop=[("sub-1_run-0", 1)])
     make_table(warehouse, "constant", cohort, rows, lambda scan, part: np.ones(N_DIMS, np.float32))
@@ -223,6 +227,8 @@ def test_report__tells_lineage_quarantine_and_pending_steps(report):
     methods = (report.folder / "methods.md").read_text()
     assert report.numbers["methods"] in methods
     assert "Nature Neuroscience 18:1664" in methods
+    told = "Its vectors were adjusted in this order: zscore; residualize: age (learnt from 8 vectors of 4 subjects)."
+    assert methods.count(told) == 1
     assert "1 further scans" in report.page
 
 

@@ -233,7 +233,10 @@ def test_password__is_found_in_uris_only():
         (["--config", "configs/a.yaml", "--", "--output", ""], "ConfigError: "),
         (["--config", "configs/a.yaml"], "ConfigError: no cluster is named"),
         (["--config", "configs/a.yaml", "--address", "head:8265"], "ConfigError: 'head:8265' is no address of a job s"),
-        (["--config", "configs/a.yaml", "--", "--warehouse", "w"], "ConfigError: warehouse: 'w' is relative, and on"),
+        (
+            ["--config", "configs/a.yaml", "--", "--warehouse", "w"],
+            "ConfigError: warehouse: 'w' of configs/a.yaml is relative, and on",
+        ),
         (
             ["--config", "configs/a.yaml", "--", "--warehouse", "x://a:b@c"],
             "ConfigError: a value after -- holds a pass",
@@ -255,6 +258,18 @@ def test_submit__says_what_is_wrong_before_anything_is_sent(study, submit, words
     assert found.returncode == 2
     assert message in found.stderr + found.stdout
     assert "Traceback" not in found.stderr
+
+
+def test_submit__looks_into_the_configurations_that_a_night_names(study, submit):
+    (study / "configs" / "embed.yaml").write_text(
+        "{output: t, cohort: c, model: models:/m/1, strategy: configs/s.yaml, warehouse: near}"
+    )
+    (study / "configs" / "night.yaml").write_text("embed: configs/embed.yaml\n")
+    found = submit(study, "nightly", "--config", "configs/night.yaml")
+    assert found.returncode == 2
+    assert "warehouse: 'near' of configs/embed.yaml is relative" in found.stderr
+    found = submit(study, "nightly", "--config", "configs/night.yaml", "--exclude", "embed.yaml")
+    assert "configs/embed.yaml: does not go to the cluster" in found.stderr
 
 
 def test_submit__of_a_configuration_elsewhere(study, submit):

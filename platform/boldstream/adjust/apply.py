@@ -49,13 +49,15 @@ def adjust_files(
     Raises
     ------
     AdjustmentError
-        If an adjusted vector is not finite.
+        If a vector is not finite, before or after.
+    EmbeddingsError
+        If a file of the source is damaged.
     """
     waiting: list[pa.Table] = []
     places = np.unique(todo[FILE].to_numpy())
     for place in places:
         keys = todo.filter(pc.equal(todo[FILE], pa.scalar(place, pa.int32())))["row_key"].combine_chunks()
-        rows = _read(source.files[place], [f for f in schema if f.name in source.table.schema.names])
+        rows = read_file(source.files[place], [f for f in schema if f.name in source.table.schema.names])
         waiting.append(rows.filter(pc.is_in(rows["row_key"], value_set=keys)))
         if sum(one.num_rows for one in waiting) >= SHARD_ROWS or place == places[-1]:
             rows = adjusted(pa.concat_tables(waiting), adjustment, stamp, schema, source.label)
@@ -67,8 +69,14 @@ def _receipt(uri: str, n_rows: int) -> dict[str, Any]:
     return {"shard": uri, "rows": n_rows, "quarantined": 0, "reasons": "{}", "stopped": None}
 
 
-def _read(file: DataFile, fields: Sequence[pa.Field]) -> pa.Table:
-    """Read a file's rows but for the regional latents, which the source keeps."""
+def read_file(file: DataFile, fields: Sequence[pa.Field]) -> pa.Table:
+    """Read columns of a file but for the regional latents, which the source keeps.
+
+    Raises
+    ------
+    EmbeddingsError
+        If it is damaged.
+    """
     fs, path = filesystem(file.uri)
     names = [field.name for field in fields if field.name != LATENTS]
     try:
@@ -80,7 +88,11 @@ def _read(file: DataFile, fields: Sequence[pa.Field]) -> pa.Table:
 def adjusted(rows: pa.Table, adjustment: Adjustment, stamp: dict[str, str], schema: pa.Schema, label: str) -> pa.Table:
     """Return rows of the output: those of the source with adjusted vectors, and what these follow from."""
     covariates: dict[str, NDArray] = {name: as_array(rows[name], name in NUMBERS) for name in adjustment.needs}
-    vectors = adjustment.transform(vectors_of(rows["embedding"], label), covariates=covariates)
+    try:
+        with np.errstate(over="ignore"):  # what overflows is infinite, and found below
+            vectors = adjustment.transform(vectors_of(rows["embedding"], label), covariates=covariates)
+    except ValueError as error:
+        raise AdjustmentError(f"rows of {label} cannot be adjusted: {error}") from None
     if not (finite := np.isfinite(vectors).all(axis=1)).all():
         key = rows["row_key"][int(np.flatnonzero(~finite)[0])].as_py()
         raise AdjustmentError(f"the adjusted vector of {key} is not finite; look at its vector in {label}")

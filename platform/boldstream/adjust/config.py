@@ -50,10 +50,13 @@ class AdjustConfig(Config):
     measured_rows: int = pydantic.Field(default=2000, ge=0)
     """Training rows at most in which site and motion are looked for, before and after; 0: they are not."""
 
+    first_champion: bool = True
+    """Let the first version of the table be its champion; the nightly room decides that itself."""
+
     warehouse: str = "warehouse"
     """Where tables and adjustments live (path or URI)."""
 
-    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "refuse", "measured_rows"})
+    non_identity: ClassVar[frozenset[str]] = frozenset({"warehouse", "refuse", "measured_rows", "first_champion"})
 
     @pydantic.model_validator(mode="after")
     def _one_source(self) -> Self:

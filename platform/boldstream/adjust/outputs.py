@@ -142,7 +142,7 @@ class Outputs:
         )
         ref = EmbeddingTableRef(index.table.uri, manifest.version, manifest.digest)
         run.log_output(ref, manifest)
-        register_table_version(ref, manifest, run)
+        register_table_version(ref, manifest, run, first_champion=config.first_champion)
         return ref
 
 

@@ -10,16 +10,18 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from boldstream.analysis.adjustment import Adjustment
 from boldstream.analysis.covariates import column, missing
+from boldstream.analysis.project import Projection
 from boldstream.analysis.steps import SITE
 
 N_FOLDS = 5
+ROWS_A_DIRECTION = 5
+"""Training rows for every direction that a probe looks at, at least."""
 ALPHAS = np.logspace(-1, 5, 13)
-"""Penalties to choose from, by leave-one-out; dimensions are standardised, so a penalty is in rows."""
+"""Penalties to choose from, by leave-one-out; directions have variance 1, so a penalty is in rows."""
 MOTION = "mean_fd"
 SITE_ACCURACY, SITE_CHANCE, MOTION_R2 = "site_balanced_accuracy", "site_chance", "mean_fd_r2"
 
@@ -27,9 +29,9 @@ SITE_ACCURACY, SITE_CHANCE, MOTION_R2 = "site_balanced_accuracy", "site_chance",
 def site_accuracy(x: NDArray, site: ArrayLike, subjects: ArrayLike, seed: int = 0) -> dict[str, float]:
     """Return the balanced accuracy of a linear classifier of sites in subjects that it was not fitted on, and chance.
 
-    A discriminant analysis with Ledoit and Wolf's shrinkage: a ridge on indicators cannot see a site whose mean lies
-    between two others', a logistic regression would need its penalty chosen. Sites of fewer than 5 subjects are left
-    out. Empty where fewer than two sites are left.
+    A discriminant analysis along the largest components, one to every 5 training rows: a ridge on indicators cannot
+    see a site whose mean lies between two others', a logistic regression would need its penalty chosen. Sites of fewer
+    than 5 subjects are left out. Empty where fewer than two sites are left.
 
     Parameters
     ----------
@@ -47,8 +49,9 @@ def site_accuracy(x: NDArray, site: ArrayLike, subjects: ArrayLike, seed: int = 
     x, sites, names = x[rows], sites[rows], names[rows]
     found, priors = np.empty_like(sites), np.full(len(levels), 1 / len(levels))
     for train, test in StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed).split(x, sites, names):
-        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=priors)
-        found[test] = model.fit(x[train], sites[train]).predict(x[test])
+        a, b = _whitened(x[train], x[test])
+        model = LinearDiscriminantAnalysis(priors=priors)
+        found[test] = model.fit(a, sites[train]).predict(b)
     return {SITE_ACCURACY: float(balanced_accuracy_score(sites, found)), SITE_CHANCE: 1 / len(levels)}
 
 
@@ -73,10 +76,22 @@ def motion_r2(x: NDArray, mean_fd: ArrayLike, subjects: ArrayLike, seed: int = 0
         return {}
     found, null = np.empty_like(motion), np.empty_like(motion)
     for train, test in GroupKFold(N_FOLDS, shuffle=True, random_state=seed).split(x, motion, names):
-        model = make_pipeline(StandardScaler(), RidgeCV(ALPHAS))
-        found[test] = model.fit(x[train], motion[train]).predict(x[test])
+        a, b = _whitened(x[train], x[test])
+        found[test] = RidgeCV(ALPHAS).fit(a, motion[train]).predict(b)
         null[test] = motion[train].mean()
     return {MOTION_R2: float(1 - np.square(motion - found).sum() / np.square(motion - null).sum())}
+
+
+def _whitened(train: NDArray, test: NDArray) -> list[NDArray[np.float64]]:
+    """Return training and test rows along the training rows' components, each with variance 1.
+
+    A penalty would otherwise ask whether a site shows in large components or in small ones; projected vectors have
+    the same information in another basis, and the probes must not care.
+    """
+    scaler = StandardScaler().fit(train.astype(np.float64))
+    components = Projection(max(1, len(train) // ROWS_A_DIRECTION)).fit(scaler.transform(train.astype(np.float64)))
+    along = [components.transform(scaler.transform(x.astype(np.float64))) for x in (train, test)]
+    return [x / along[0].std(axis=0) for x in along]
 
 
 def before_and_after(
@@ -84,10 +99,11 @@ def before_and_after(
 ) -> dict[str, Any]:
     """Measure vectors as they are, and after the adjustment learnt from other subjects; each half from the other.
 
-    In the rows that an adjustment was learnt from it leaves less of site and motion than in others, and probes do worse
-    than by chance; so neither the probe nor the adjustment has seen the rows that are looked at. What is left is what
-    the recipe does not remove, and the error of what it has learnt: a shift common to a site's new rows, which many
-    dimensions together betray. An adjustment of all rows, twice as many, has half that error's variance.
+    In the rows that it was learnt from (``after_own``) an adjustment leaves less than nothing of site: its means are
+    made equal, so what a fold lacks stands out on the wrong side, and probes do worse than by chance. In others
+    (``after``) there is what the recipe does not remove, and the error of what it has learnt: a shift common to all new
+    rows of a site, which many dimensions together betray; where sites hardly differ, it can be more than there was
+    before. An adjustment of all rows, twice as many, has half that error's variance.
 
     Parameters
     ----------
@@ -103,8 +119,9 @@ def before_and_after(
     Returns
     -------
     dict
-        ``site_balanced_accuracy_before``, ``…_after``, ``site_chance``, ``mean_fd_r2_before``, ``…_after``, means of
-        the halves; ``n_measured`` rows. What cannot be measured is not there, and ``not_measured`` says why.
+        ``site_balanced_accuracy_before``, ``…_after``, ``…_after_own``, the same of ``mean_fd_r2_…``, and
+        ``site_chance``: means of the halves; ``n_measured`` rows. What cannot be measured is not there, and
+        ``not_measured`` says why.
     """
     names = np.asarray(subjects)
     site = column(covariates, SITE, len(x)) if SITE in covariates else np.full(len(x), "")
@@ -155,12 +172,13 @@ def _measure_half(
         asked &= ~refusal.rows
     if not asked.any():
         raise ValueError("the halves have no site in common")
-    known = rows_of(asked)
     told: dict[str, float] = {"n_measured": float(asked.sum())}
-    for when, vectors in (("before", x[asked]), ("after", learnt.transform(x[asked], covariates=known))):
-        accuracy = site_accuracy(vectors, site[asked], names[asked], seed)
+    for when, rows in (("before", asked), ("after", asked), ("after_own", learn)):
+        known = rows_of(rows)
+        vectors = x[rows] if when == "before" else learnt.transform(x[rows], covariates=known)
+        accuracy = site_accuracy(vectors, site[rows], names[rows], seed)
         told |= {name if name == SITE_CHANCE else f"{name}_{when}": value for name, value in accuracy.items()}
         if MOTION in known and not missing(column(known, MOTION, len(vectors))).all():
-            r2 = motion_r2(vectors, known[MOTION], names[asked], seed)
+            r2 = motion_r2(vectors, known[MOTION], names[rows], seed)
             told |= {f"{name}_{when}": value for name, value in r2.items()}
     return told

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from boldstream.artifacts.tables import VersionedTable
 
 FILE = "file"
+FILES_AT_ONCE = 128
+"""Files whose columns are read together: pyarrow keeps what it knows of every file until the last one is read."""
 PATH = "__filename"  # pyarrow's own column of a dataset's rows
 
 
@@ -26,11 +28,19 @@ def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[A
     ArtifactError
         If a file is missing or cannot be read.
     """
+    schema = pa.schema([*columns, pa.field(FILE, pa.int32())])
+    parts = [schema.empty_table()]
+    for first in range(0, len(uris), FILES_AT_ONCE):
+        found = _read_some(uris[first : first + FILES_AT_ONCE], columns, error)
+        places = pc.add(found[FILE], pa.scalar(first, pa.int32()))
+        parts.append(found.set_column(found.num_columns - 1, schema.field(FILE), places).cast(schema))
+    # in one piece: a chunk a file would cost more than the keys in it
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _read_some(uris: Sequence[str], columns: Sequence[pa.Field], error: type[ArtifactError]) -> pa.Table:
     import pyarrow.dataset as pads
 
-    schema = pa.schema([*columns, pa.field(FILE, pa.int32())])
-    if not uris:
-        return schema.empty_table()
     fs, _ = filesystem(uris[0])
     paths = [uri.partition("://")[2] for uri in uris]
     names = [field.name for field in columns]
@@ -44,7 +54,7 @@ def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[A
     places = pc.index_in(found[PATH], value_set=pa.array(paths))
     if places.null_count:
         raise error(f"a data file answers to another name than {paths[0]!r}; report this, with the storage you use")
-    return found.select(names).append_column(FILE, places).cast(schema)
+    return found.select(names).append_column(FILE, places)
 
 
 def pairs(rows: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:

@@ -45,7 +45,11 @@ def _judge_ray(server: JobServer) -> Finding:
 
 def _check_token(server: JobServer) -> Finding:
     """Check that the cluster refuses who shows no token."""
-    if ask(f"{server.address}/api/version", ANSWER_S).status == 401 and server.token:
+    try:
+        status = ask(f"{server.address}/api/version", ANSWER_S).status
+    except OSError as error:
+        return Finding("token", HERE, NOTE, f"the job server stopped answering ({error})", "is the head overloaded?")
+    if status == 401 and server.token:
         return Finding("token", HERE, OK, f"wanted, and that of {server.token.place} is taken")
     mend = "start every node with RAY_AUTH_MODE=token (docs/submitting.md)"
     return Finding("token", HERE, NOTE, "none is wanted: whoever reaches the port runs what they like", mend)

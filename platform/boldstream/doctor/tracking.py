@@ -1,8 +1,11 @@
 """MLflow: whether it answers, takes who asks, and is of this version."""
 
 import base64
+import contextlib
 import importlib.metadata
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from boldstream.doctor.clock import judge_clock
@@ -15,7 +18,9 @@ ASK_S = 10.0
 UNAUTHORIZED = 401
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SET_URI = f"set {URI_VARIABLE} to the server, such as http://mlflow:5000"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+PASSWORD = re.compile("(?<=://)[^/@ ]+@")
+"""What stands before the host, in a URI that an error repeats."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own asks seven times, for minutes."""
 
 
@@ -31,7 +36,7 @@ def check_tracking(where: str, *, on_cluster: bool) -> list[Finding]:
     if not uri.startswith(("http://", "https://")):
         return [_check_store(where, shown)]
     try:
-        health = ask(f"{uri.rstrip('/')}/health", ASK_S)
+        health = ask(f"{shown.rstrip('/')}/health", ASK_S)
     except OSError as error:
         mend = f"start the server, or {SET_URI}"
         return [Finding("mlflow", where, WRONG, f"nobody answers at {shown} ({error})", mend)]
@@ -39,14 +44,12 @@ def check_tracking(where: str, *, on_cluster: bool) -> list[Finding]:
         found = f"what answers at {shown} is no MLflow server (/health: status {health.status})"
         return [Finding("mlflow", where, WRONG, found, SET_URI)]
     store = _check_store(where, shown)
-    return [store, *_check_version(where, uri, store), judge_clock("MLflow", where, health.skew_s)]
+    return [store, *_check_version(where, shown, store), judge_clock("MLflow", where, health.skew_s)]
 
 
-def hide_password(uri: str) -> str:
-    """Return a URI without what stands before its host."""
-    scheme, mark, rest = uri.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+def hide_password(text: str) -> str:
+    """Return a text without what stands before the hosts of URIs in it."""
+    return PASSWORD.sub("", text)
 
 
 def _check_file(where: str, path: Path) -> Finding:
@@ -57,21 +60,32 @@ def _check_file(where: str, path: Path) -> Finding:
 
 def _check_store(where: str, shown: str) -> Finding:
     """Ask the store for an experiment, with the credentials of the environment."""
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
     import mlflow
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        mlflow.MlflowClient().search_experiments(max_results=1)
+        with _patience():
+            mlflow.MlflowClient().search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        found = f"{shown} refuses: {first_line(error)}"
+        found = f"{shown} refuses: {hide_password(first_line(error))}"
         if str(UNAUTHORIZED) in found:
             mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the job runs"
             return Finding("mlflow", where, WRONG, f"{shown} does not take the credentials", mend)
         return Finding("mlflow", where, WRONG, found, "look into the server's log; `mlflow db upgrade` after an update")
     return Finding("mlflow", where, OK, f"{shown} answers")
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Let MLflow be as patient as a doctor, unless the environment says otherwise."""
+    ours = {name: value for name, value in PATIENCE.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _credentials() -> dict[str, str]:
@@ -87,7 +101,10 @@ def _check_version(where: str, uri: str, store: Finding) -> list[Finding]:
     """Compare the server's version with this machine's, as far as the server tells it."""
     if store.state != OK:
         return []
-    told = ask(f"{uri.rstrip('/')}/version", ASK_S, _credentials())
+    try:
+        told = ask(f"{uri.rstrip('/')}/version", ASK_S, _credentials())
+    except OSError as error:
+        return [Finding("mlflow", where, NOTE, f"its version cannot be asked for ({error})", "is it overloaded?")]
     ours = importlib.metadata.version("mlflow")
     if told.status != 200:
         return []

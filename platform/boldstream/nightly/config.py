@@ -53,6 +53,9 @@ class NightlyConfig(Config):
     embed: str
     """Configuration of the embed job; its cohort must be the one that is ingested."""
 
+    adjust: str | None = None
+    """Configuration of the adjust job, naming a fitted adjustment: it is applied, nothing is fitted; none: not done."""
+
     mode: Literal["add", "reembed"] = "add"
     """add: embed what is missing, and refuse a model other than the champion's; reembed: with another model, embed
     everything anew as the table's next version, beside the champion, which stays until the gate has passed."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pyarrow.fs as pafs
 
+from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.errors import StorageError
 from boldstream.nightly.gate import Check
 from boldstream.storage import Warehouse, filesystem, publish_bytes, read_bytes
@@ -80,6 +81,11 @@ class Night:
             "held": f"Held: {self.table}@{self.candidate} did not pass the gate; the champion is {stands}.",
             "failed": f"Failed: no new version was made; the champion is {stands}.",
         }[self.outcome]
+
+    def stands(self, champion: EmbeddingTable | None) -> None:
+        """Note which version counts now."""
+        if champion is not None:
+            self.champion, self.rows = champion.ref.version, champion.manifest.rows
 
     def to_json(self) -> bytes:
         """Return it as JSON."""

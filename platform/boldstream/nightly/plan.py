@@ -8,7 +8,7 @@ from boldstream.embed import EmbedConfig
 from boldstream.errors import few_of
 from boldstream.ingest import IngestConfig, look_ahead
 from boldstream.nightly.config import NightlyConfig
-from boldstream.nightly.standing import Standing
+from boldstream.nightly.standing import Line
 from boldstream.refs import split_pointer
 from boldstream.registry import resolve_model
 from boldstream.storage import Warehouse
@@ -36,7 +36,7 @@ def tell_plan(ingest: IngestConfig | None, embed: EmbedConfig, config: NightlyCo
             now.pop(key, None)
         now |= dict.fromkeys(found.new, "to be read")
     table, _ = embedding_tables(place, embed.output)
-    standing = Standing.of(table)
+    line = Line.of(place, embed.output)
     model = resolve_model(embed.model)
     held: dict[str, str] = {}
     if table.exists and table.versions and table.run_settings().get("model_digest") == model.digest:
@@ -45,7 +45,9 @@ def tell_plan(ingest: IngestConfig | None, embed: EmbedConfig, config: NightlyCo
     todo = [key for key, digest in now.items() if held.get(key) != digest]
     why = " (all, with another model)" if table.exists and not held else ""
     yield f"embed: {len(todo)} of {len(now)} scans with {model.pointer}{why}{_named(todo)}"
-    champion = f"{embed.output}@{standing.champion}" if standing.champion else "none yet"
+    if config.adjust:
+        yield f"adjust: what is embedded, as {config.adjust} says"
+    champion = line.champion.label if line.champion else "none yet"
     yield f"gate: the new version beside the champion ({champion}), mode {config.mode}"
     yield "nothing was done (dry_run)"
 

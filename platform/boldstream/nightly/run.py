@@ -4,11 +4,13 @@ import datetime
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from boldstream.adjust import AdjustConfig, adjust_table
 from boldstream.artifacts.cohort import Cohort, open_cohort
-from boldstream.artifacts.embeddings import EmbeddingTable, embedding_tables, open_table
+from boldstream.artifacts.embeddings import EmbeddingTable, open_table
 from boldstream.embed import EmbedConfig, embed_cohort
 from boldstream.errors import BoldstreamError, CohortError, ConfigError, HeldError, IncompleteError
 from boldstream.ingest import IngestConfig, ingest_cohort
@@ -18,7 +20,7 @@ from boldstream.nightly.gate import Gate
 from boldstream.nightly.nights import Night, Step, keep_night, past_nights
 from boldstream.nightly.page import check_page, write_page
 from boldstream.nightly.plan import tell_plan
-from boldstream.nightly.standing import Standing
+from boldstream.nightly.standing import Line
 from boldstream.refs import CohortRef, EmbeddingTableRef, Ref, split_pointer
 from boldstream.registry import resolve_model
 from boldstream.storage import Warehouse
@@ -50,22 +52,23 @@ def run_nightly(config: NightlyConfig) -> EmbeddingTableRef | None:
     BoldstreamError
         What a room refuses; no version was made.
     """
-    ingest, embed = _configs(config)
+    rooms = Rooms.read(config)
     page = Path(config.page).expanduser().resolve()
     check_page(page)
     if config.dry_run:
-        for line in tell_plan(ingest, embed, config):
+        for line in tell_plan(rooms.ingest, rooms.embed, config):
             logger.info("nightly: %s", line)
         return None
-    uri = Warehouse.at(embed.warehouse).location("leases", f"nightly-{embed.output}.json")
+    warehouse, name = rooms.embed.warehouse, rooms.table
+    uri = Warehouse.at(warehouse).location("leases", f"nightly-{rooms.embed.output}.json")
     with (
-        Lease(uri, f"the nightly job of table {embed.output!r}", 60 * config.lease_minutes) as lease,
-        job_run("nightly", embed.output, config) as run,
+        Lease(uri, f"the nightly job of table {rooms.embed.output!r}", 60 * config.lease_minutes) as lease,
+        job_run("nightly", name, config) as run,
     ):
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        night = Night(started, run.run_id, embed.output, config.mode)
+        night = Night(started, run.run_id, name, config.mode)
         try:
-            return _work(ingest, embed, config, night, lease, run)
+            return _work(rooms, config, night, lease, run)
         except HeldError:
             raise
         except IncompleteError as error:
@@ -76,71 +79,96 @@ def run_nightly(config: NightlyConfig) -> EmbeddingTableRef | None:
             night.reasons.append(f"{type(error).__name__}: {error}")
             raise
         finally:
-            _tell(night, page, embed.warehouse, run)
+            _tell(night, page, warehouse, run)
 
 
-def _configs(config: NightlyConfig) -> tuple[IngestConfig | None, EmbedConfig]:
-    """Read the rooms' configurations and see that they belong together."""
-    ingest = IngestConfig.from_yaml(config.ingest) if config.ingest else None
-    embed = EmbedConfig.from_yaml(config.embed)
-    if ingest is not None:
-        named, version = split_pointer(embed.cohort, field="cohort")
-        if named.rpartition("/")[2] != ingest.output or version is not None:
-            raise ConfigError(
-                f"{config.embed}: cohort is {embed.cohort!r}, but {config.ingest} makes {ingest.output!r}; name that, "
-                "without a version"
-            )
-        if Warehouse.at(ingest.warehouse) != Warehouse.at(embed.warehouse):
-            raise ConfigError(
-                f"{config.ingest} and {config.embed} name two warehouses, {ingest.warehouse!r} and {embed.warehouse!r}"
-            )
-    return ingest, embed
+@dataclass(frozen=True)
+class Rooms:
+    """The configurations of a night's rooms."""
+
+    ingest: IngestConfig | None
+    embed: EmbedConfig
+    adjust: AdjustConfig | None
+
+    @classmethod
+    def read(cls, config: NightlyConfig) -> "Rooms":
+        """Read the files, and see that they belong together.
+
+        Raises
+        ------
+        ConfigError
+        """
+        ingest = IngestConfig.from_yaml(config.ingest) if config.ingest else None
+        embed = EmbedConfig.from_yaml(config.embed)
+        adjust = AdjustConfig.from_yaml(config.adjust) if config.adjust else None
+        if ingest is not None:
+            assert config.ingest is not None
+            _check_names(embed.cohort, "cohort", config.embed, ingest.output, config.ingest)
+            _check_warehouses(ingest.warehouse, config.ingest, embed.warehouse, config.embed)
+        if adjust is not None:
+            assert config.adjust is not None
+            _check_names(adjust.table, "table", config.adjust, embed.output, config.embed)
+            _check_warehouses(adjust.warehouse, config.adjust, embed.warehouse, config.embed)
+            if adjust.adjustment is None:
+                raise ConfigError(
+                    f"{config.adjust}: names a strategy to be fitted; a night fits nothing, so that old vectors stay "
+                    "as they are: run the adjust job once, and name its adjustment here"
+                )
+        return cls(ingest, embed, adjust)
+
+    @property
+    def table(self) -> str:
+        """The table that people read: the adjusted one where there is one."""
+        return self.adjust.output if self.adjust else self.embed.output
 
 
-def _work(
-    ingest: IngestConfig | None,
-    embed: EmbedConfig,
-    config: NightlyConfig,
-    night: Night,
-    lease: Lease,
-    run: JobRun,
-) -> EmbeddingTableRef:
-    table, _ = embedding_tables(Warehouse.at(embed.warehouse), embed.output)
-    standing = Standing.of(table)
-    champion = open_table(f"{embed.output}@{standing.champion}", embed.warehouse) if standing.champion else None
-    _stands(night, champion)
+def _check_names(pointer: str, field: str, where: str, made: str, by: str) -> None:
+    named, version = split_pointer(pointer, field=field)
+    if named.rpartition("/")[2] != made or version is not None:
+        raise ConfigError(
+            f"{where}: {field} is {pointer!r}, but {by} makes {made!r}; name that, without a version or alias"
+        )
+
+
+def _check_warehouses(first: str, by: str, second: str, by_second: str) -> None:
+    if Warehouse.at(first) != Warehouse.at(second):
+        raise ConfigError(f"{by} and {by_second} name two warehouses, {first!r} and {second!r}")
+
+
+def _work(rooms: Rooms, config: NightlyConfig, night: Night, lease: Lease, run: JobRun) -> EmbeddingTableRef:
+    embed = rooms.embed
+    place = Warehouse.at(embed.warehouse)
+    lines = [Line.of(place, name) for name in dict.fromkeys((embed.output, rooms.table))]
+    night.stands(lines[-1].champion)
     night.champion_before = night.champion
-    embed = _for_tonight(embed, config, champion)
-    if ingest is not None:
+    embed = _for_tonight(embed, config, lines[0].champion)
+    if (ingest := rooms.ingest) is not None:
         ingested = _timed(night, "ingest", lambda: ingest_cohort(ingest))
         embed = embed.model_copy(update={"cohort": ingested.pointer})
     cohort = open_cohort(embed.cohort, embed.warehouse)
-    _count_scans(night, cohort, champion)
-    made, incomplete = _embed(night, embed)
-    candidate = open_table(made.pointer, embed.warehouse)
-    night.candidate = made.version
-    content = candidate.manifest.content
-    night.counts |= {"vectors": candidate.manifest.rows}
+    _count_scans(night, cohort, lines[0].champion)
+    refs, incomplete = _make(night, embed, rooms.adjust)
+    made = [open_table(ref.pointer, embed.warehouse) for ref in refs]
+    night.candidate = made[-1].ref.version
+    content = made[0].manifest.content
+    night.counts |= {"vectors": made[-1].manifest.rows}
     night.counts |= {name: int(content.get(name, 0)) for name in ("quarantined", "failed")}
-    if champion is not None and made.digest == champion.ref.digest:
-        night.outcome = "unchanged"
-        ref = champion.ref
-    else:
-        _judge(night, config, candidate, champion, cohort, standing)
+    changed = [(line, table) for line, table in zip(lines, made, strict=True) if not line.holds(table)]
+    night.outcome = "held" if changed else "unchanged"  # held unless all pass: an interruption promotes nothing
+    for line, table in changed:
+        _judge(night, config, line, table, cohort, f"{line.name}: " if len(lines) > 1 else "")
+    if night.reasons:
+        raise _held(night, made[-1])
+    for line, table in changed:
         lease.check()
-        standing.promote(made, candidate.manifest)
+        line.promote(table)
+    if changed:
         night.outcome = "promoted"
-        _stands(night, candidate)
-        ref = made
-    run.log_output(ref, candidate.manifest)
+    night.stands(made[-1])
+    run.log_output(refs[-1], made[-1].manifest)
     if incomplete is not None:
-        raise IncompleteError(ref, incomplete)
-    return ref
-
-
-def _stands(night: Night, champion: EmbeddingTable | None) -> None:
-    if champion is not None:
-        night.champion, night.rows = champion.ref.version, champion.manifest.rows
+        raise IncompleteError(refs[-1], incomplete)
+    return refs[-1]
 
 
 def _for_tonight(embed: EmbedConfig, config: NightlyConfig, champion: EmbeddingTable | None) -> EmbedConfig:
@@ -175,12 +203,16 @@ def _timed(night: Night, room: str, work: Callable[[], R]) -> R:
         night.steps.append(Step(room, told, round(time.monotonic() - started, 1)))
 
 
-def _embed(night: Night, embed: EmbedConfig) -> tuple[EmbeddingTableRef, str | None]:
-    """Return the version, and what is missing from it if anything is."""
+def _make(night: Night, embed: EmbedConfig, adjust: AdjustConfig | None) -> tuple[list[EmbeddingTableRef], str | None]:
+    """Return the versions, and what is missing from them if anything is."""
     try:
-        return _timed(night, "embed", lambda: embed_cohort(embed)), None
+        refs, incomplete = [_timed(night, "embed", lambda: embed_cohort(embed))], None
     except IncompleteError as error:
-        return error.ref, str(error)
+        refs, incomplete = [error.ref], str(error)
+    if adjust is not None:
+        told = adjust.model_copy(update={"table": refs[0].pointer, "first_champion": False})
+        refs.append(_timed(night, "adjust", lambda: adjust_table(told)))
+    return refs, incomplete
 
 
 def _cohort_of(table: EmbeddingTable, warehouse: Warehouse) -> Cohort | None:
@@ -208,34 +240,25 @@ def _count_scans(night: Night, cohort: Cohort, champion: EmbeddingTable | None) 
 
 
 def _judge(
-    night: Night,
-    config: NightlyConfig,
-    candidate: EmbeddingTable,
-    champion: EmbeddingTable | None,
-    cohort: Cohort,
-    standing: Standing,
+    night: Night, config: NightlyConfig, line: Line, candidate: EmbeddingTable, cohort: Cohort, prefix: str
 ) -> None:
-    """Let the gate judge the version.
-
-    Raises
-    ------
-    HeldError
-        If it does not pass.
-    """
+    """Let the gate judge a version; what speaks against it goes to the night's reasons."""
     started = time.monotonic()
-    night.outcome = "held"  # unless it passes: an interruption promotes nothing
-    before = _cohort_of(champion, candidate.table.warehouse) if champion else None
-    verdict = Gate(config.gate, candidate, champion, cohort, before).judge()
-    night.checks += [*standing.checks(candidate), *verdict.checks]
-    night.steps.append(Step("gate", f"{len(night.checks)} checks", round(time.monotonic() - started, 1)))
-    night.reasons += [f"{check.name}: {check.told}" for check in night.checks if check.passed is False]
-    if night.reasons:
-        stands = f"{candidate.manifest.name}@{night.champion} stays" if night.champion else "there is none yet"
-        raise HeldError(
-            candidate.ref,
-            f"{candidate.label} is not promoted ({'; '.join(night.reasons)}); the champion: {stands}. If the version "
-            f"is good: boldstream tables promote {candidate.label}",
-        )
+    before = _cohort_of(line.champion, candidate.table.warehouse) if line.champion else None
+    verdict = Gate(config.gate, candidate, line.champion, cohort, before).judge()
+    found = [replace(check, name=prefix + check.name) for check in [*line.checks(candidate), *verdict.checks]]
+    night.checks += found
+    night.steps.append(Step("gate", f"{len(found)} checks of {candidate.label}", round(time.monotonic() - started, 1)))
+    night.reasons += [f"{check.name}: {check.told}" for check in found if check.passed is False]
+
+
+def _held(night: Night, candidate: EmbeddingTable) -> HeldError:
+    stands = f"{candidate.manifest.name}@{night.champion} stays" if night.champion else "there is none yet"
+    return HeldError(
+        candidate.ref,
+        f"{candidate.label} is not promoted ({'; '.join(night.reasons)}); the champion: {stands}. If the version is "
+        f"good: boldstream tables promote {candidate.label}",
+    )
 
 
 def _tell(night: Night, page: Path, warehouse: str, run: JobRun) -> None:

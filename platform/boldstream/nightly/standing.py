@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.manifest import Manifest
-from boldstream.artifacts.tables import VersionedTable
+from boldstream.artifacts.embeddings import EmbeddingTable, embedding_tables, open_table
 from boldstream.nightly.gate import Check
-from boldstream.refs import EmbeddingTableRef
+from boldstream.storage import Warehouse
 from boldstream.table_registry import (
     CHAMPION,
-    RegisteredTable,
     RegisteredVersion,
     move_alias,
     register_table_version,
@@ -18,30 +15,34 @@ from boldstream.table_registry import (
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What the registry knows of a table.
+class Line:
+    """A table over its nights, as the registry knows it.
 
     Attributes
     ----------
-    champion : str or None
-        Version of the table.
-    known : RegisteredTable or None
+    name : str
+    champion : EmbeddingTable or None
+        The version that counts, None on the first night.
     taken_back : tuple of RegisteredVersion
         Versions that were champion until a person rolled back.
     """
 
-    champion: str | None
-    known: RegisteredTable | None
+    name: str
+    champion: EmbeddingTable | None
     taken_back: tuple[RegisteredVersion, ...]
 
     @classmethod
-    def of(cls, table: VersionedTable) -> "Standing":
+    def of(cls, warehouse: Warehouse, name: str) -> "Line":
         """Look a table up."""
+        table, _ = embedding_tables(warehouse, name)
         known = registered_table(table.uri) if table.exists else None
-        if known is None:
-            return cls(None, None, ())
-        champion = known.aliases.get(CHAMPION)
-        return cls(champion.version if champion else None, known, known.taken_back(CHAMPION))
+        if known is None or CHAMPION not in known.aliases:
+            return cls(name, None, ())
+        return cls(name, open_table(f"{name}@{CHAMPION}", warehouse.uri), known.taken_back(CHAMPION))
+
+    def holds(self, candidate: EmbeddingTable) -> bool:
+        """Say whether the champion has just these vectors."""
+        return self.champion is not None and self.champion.ref.digest == candidate.ref.digest
 
     def checks(self, candidate: EmbeddingTable) -> list[Check]:
         """Say whether a person has taken back this version, or the model that it is of."""
@@ -54,7 +55,9 @@ class Standing:
         there = {version: table.manifest(version).content.get("model_digest") for version in table.versions}
         if candidate.ref.digest in digests:
             return [Check("taken back", False, f"version {', '.join(versions)} with the same vectors was rolled back")]
-        models = {there[version] for version in versions if version in there} - {there.get(self.champion)}
+        models = {there[version] for version in versions if version in there} - {
+            self.champion.manifest.content.get("model_digest")
+        }
         return [
             Check(
                 "taken back",
@@ -65,10 +68,10 @@ class Standing:
             )
         ]
 
-    def promote(self, ref: EmbeddingTableRef, manifest: Manifest) -> None:
+    def promote(self, table: EmbeddingTable) -> None:
         """Let the alias mean a version from now on."""
-        entry = register_table_version(ref, manifest, first_champion=False)
-        known = registered_table(ref.uri)
+        entry = register_table_version(table.ref, table.manifest, first_champion=False)
+        known = registered_table(table.ref.uri)
         assert known is not None
         history = known.history(CHAMPION)
         move_alias(known, CHAMPION, entry, history if history[-1:] == [entry.number] else [*history, entry.number])

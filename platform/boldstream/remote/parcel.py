@@ -28,6 +28,8 @@ class Parcel:
         What of it stays here, beside what always does.
     with_code : bool
         Send this machine's boldstream along; else the cluster's own is used.
+    most_mb : float
+        Of the working directory, in MB; more is refused.
     """
 
     variables: Mapping[str, str]

@@ -67,6 +67,8 @@ def _embedding_sentences(facts: Mapping[str, TableFacts]) -> list[str]:
     for table in facts.values():
         recipes[table.strategy["id"]] = table.strategy
         found.append(f"Table {table.name!r} was made with model version {table.model.pointer}, {table.model.training}.")
+        if table.adjusted:
+            found.append(f"Its vectors were adjusted in this order: {table.adjusted}.")
     for name, recipe in recipes.items():
         window = recipe["window"]
         sampled = f" after resampling to {window['target_t_r']:g} s" if window["target_t_r"] else ""

@@ -69,6 +69,8 @@ class TableFacts:
     reasons : dict of str to int
     pending : list of str
         Steps of the recipe that nothing has applied yet.
+    adjusted : str or None
+        What the adjust room has done to the vectors, and whom it learnt from; None where they are as embedded.
     """
 
     name: str
@@ -79,6 +81,7 @@ class TableFacts:
     quarantined: int
     reasons: dict[str, int]
     pending: list[str]
+    adjusted: str | None
 
 
 def model_card(pointer: str, digest: str) -> ModelCard:
@@ -124,7 +127,15 @@ def table_facts(name: str, table: EmbeddingTable, rows: pd.DataFrame) -> TableFa
         quarantined=int(content["quarantined"]),
         reasons=quarantine_reasons(table) if content["quarantined"] else {},
         pending=list(content["pending"]),
+        adjusted=_adjusted(content),
     )
+
+
+def _adjusted(content: dict[str, Any]) -> str | None:
+    if "applied" not in content:
+        return None
+    whom = f"{content['n_train']} vectors of {content['n_train_subjects']} subjects"
+    return f"{'; '.join(content['applied'])} (learnt from {whom})"
 
 
 def data_summary(cohort: Cohort) -> dict[str, Any]:

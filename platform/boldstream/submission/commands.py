@@ -70,7 +70,7 @@ def run_submit(words: Sequence[str], jobs: Mapping[str, str], read_config: ReadC
     overrides = list(words[cut + 1 :])
     config = read_config(told.job, ["--config", str(told.config), *overrides])
     order = Order(
-        name=job_name(told.job, config.output, told.date, told.time_zone),
+        name=job_name(told.job, getattr(config, "output", told.config.stem), told.date, told.time_zone),
         job=told.job,
         config=told.config,
         overrides=overrides,

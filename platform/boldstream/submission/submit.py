@@ -1,11 +1,12 @@
 """Submit a room as a job: check here what can be checked here, and send it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from boldstream.config import read_yaml
 from boldstream.errors import AlreadySubmittedError, ConfigError
 from boldstream.remote.environment import check_words
 from boldstream.remote.parcel import Parcel
@@ -52,18 +53,19 @@ def check_order(order: Order, config: Any) -> str:
     folder = order.parcel.folder or Path.cwd()
     path = _inside(order.config, folder)
     files = set(order.parcel.files())
-    for needed in (path, *_files_of(config, folder)):
+    for needed, values in ((path, config.model_dump(mode="json")), *_named_by(config.model_dump(mode="json"), folder)):
         if needed not in files:
             raise ConfigError(
                 f"{needed}: does not go to the cluster, because a .gitignore, a .rayignore, --exclude or boldstream's "
                 "own list leaves it out (docs/submitting.md)"
             )
-    warehouse = getattr(config, "warehouse", None)
-    if warehouse and "://" not in warehouse and not Path(warehouse).is_absolute():
-        raise ConfigError(
-            f"warehouse: {warehouse!r} is relative, and on the cluster that is a folder that Ray removes with the job; "
-            "give a path that every node has, or s3://…: boldstream submit … -- --warehouse s3://bucket/warehouse"
-        )
+        warehouse = values.get("warehouse")
+        if warehouse and "://" not in warehouse and not Path(warehouse).is_absolute():
+            raise ConfigError(
+                f"warehouse: {warehouse!r} of {needed} is relative, and on the cluster that is a folder that Ray "
+                "removes with the job; give a path that every node has, or s3://…: boldstream submit … -- --warehouse "
+                "s3://bucket/warehouse"
+            )
     check_words(order.overrides)
     script = Path("jobs") / f"{order.job}.py"
     start = ["python", script.as_posix()] if script in files else ["python", "-m", "boldstream", order.job]
@@ -78,10 +80,18 @@ def _inside(path: Path, folder: Path) -> Path:
         raise ConfigError(f"{path}: is not in the working directory {folder}, which is what is sent") from None
 
 
-def _files_of(config: Any, folder: Path) -> list[Path]:
-    """Return the files that a configuration names by relative paths."""
-    values = [value for value in config.model_dump(mode="json").values() if isinstance(value, str) and value]
-    return [_inside(Path(value), folder) for value in values if Path(value).suffix and (folder / value).is_file()]
+def _named_by(values: Mapping[str, Any], folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the files that a configuration names by relative paths, with what stands in those that are YAML too.
+
+    A night's configuration names those of its rooms, and one of these a strategy.
+    """
+    for value in values.values():
+        if not isinstance(value, str) or not Path(value).suffix or not (folder / value).is_file():
+            continue
+        path = _inside(Path(value), folder)
+        inner = read_yaml(folder / path) if path.suffix in (".yaml", ".yml") else {}
+        yield path, inner
+        yield from _named_by(inner, folder)
 
 
 def place_order(server: JobServer, order: Order, command: str) -> tuple[str, str]:
