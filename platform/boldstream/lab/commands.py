@@ -12,7 +12,8 @@ from types import FrameType
 from typing import NoReturn
 
 from boldstream.arguments import Parser
-from boldstream.lab.server import ADMIN, BUCKET, Lab
+from boldstream.lab.layout import ADMIN, BUCKET, Layout
+from boldstream.lab.server import Lab
 from boldstream.lab.walk import stop_running, table_of, walk
 
 FOLDER = Path("boldstream-lab")
@@ -42,11 +43,11 @@ def run_lab(words: Sequence[str]) -> int:
         try:
             _tell("Starting the lab server ...")
             lab.start()
-            _tell(f"up after {time.monotonic() - started:.0f} s\n{_welcome(lab)}")
+            _tell(f"up after {time.monotonic() - started:.0f} s\n{_welcome(lab.layout)}")
             done = walk(lab)
             _tell(f"\n{table_of(done)}\n" if done else "")
             if not told.once:
-                _tell(f"{_welcome(lab)}\nCtrl-C stops it.")
+                _tell(f"{_welcome(lab.layout)}\nCtrl-C stops it.")
                 with contextlib.suppress(KeyboardInterrupt):
                     while True:
                         lab.check()
@@ -70,15 +71,15 @@ def _stop(lab: Lab) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _welcome(lab: Lab) -> str:
-    password, token = lab.keys.path("mlflow-password"), lab.keys.path("ray-token")
+def _welcome(layout: Layout) -> str:
+    password, token = layout.keys.path("mlflow-password"), layout.keys.path("ray-token")
     return "\n".join(
         [
-            f"  MLflow         {lab.tracking}",
+            f"  MLflow         {layout.tracking}",
             f"                 user {ADMIN}, password: cat {password}",
-            f"  Ray dashboard  {lab.dashboard}",
+            f"  Ray dashboard  {layout.dashboard}",
             f"                 token: cat {token}",
-            f"  your shell     . {lab.keys.path('environment')}",
+            f"  your shell     . {layout.keys.path('environment')}",
             "                 boldstream submit JOB --config FILE; boldstream tables list --warehouse "
             f"s3://{BUCKET}/warehouse",
         ]

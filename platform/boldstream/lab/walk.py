@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import IO
 
 from boldstream.errors import LabError
-from boldstream.lab.server import ANSWER_S, Lab
+from boldstream.lab.server import Lab
+from boldstream.lab.services import ANSWER_S
 from boldstream.remote.answer import ask
 
 EARLIER_SCANS = 32
@@ -73,7 +74,7 @@ def walk(lab: Lab) -> list[Done]:
     LabError
         If one does not succeed.
     """
-    book = lab.folder / "done.json"
+    book = lab.layout.folder / "done.json"
     before = json.loads(book.read_text()) if book.is_file() else []
     done = []
     for number, step in enumerate(STEPS, 1):
@@ -95,14 +96,14 @@ def submit(lab: Lab, step: Step, *more: str) -> Done:
     LabError
         If it does not succeed.
     """
-    words = ["submit", step.job, "--config", f"configs/{step.job}/lab.yaml", "--address", lab.dashboard, *more]
+    words = ["submit", step.job, "--config", f"configs/{step.job}/lab.yaml", "--address", lab.layout.dashboard, *more]
     words += ["--", *step.options] if step.options else []
     lab.tell(f"$ boldstream {shlex.join(words)}")
     started = time.monotonic()
-    log = lab.logs / f"job-{step.job}.log"
+    log = lab.layout.logs / f"job-{step.job}.log"
     process = subprocess.Popen(
         [sys.executable, "-m", "boldstream", *words],
-        env=lab.of_person(),
+        env=lab.layout.of_person(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -140,15 +141,24 @@ def _show(lab: Lab, said: IO[str], kept: IO[str]) -> str:
 def stop_running(lab: Lab) -> None:
     """Stop jobs that still run in good order: they let go of what they hold, such as the night's lease."""
     try:
-        answer = ask(f"{lab.dashboard}/api/jobs/", ANSWER_S, lab.headers)
+        answer = ask(f"{lab.layout.dashboard}/api/jobs/", ANSWER_S, lab.layout.headers)
     except OSError:
         return  # nobody is there to be asked
     jobs = json.loads(answer.text) if answer.status == 200 else []
     for job in jobs:
         if job["status"] in ("PENDING", "RUNNING") and job["submission_id"]:
             subprocess.run(
-                [sys.executable, "-m", "boldstream", "jobs", "stop", job["submission_id"], "--address", lab.dashboard],
-                env=lab.of_person(),
+                [
+                    sys.executable,
+                    "-m",
+                    "boldstream",
+                    "jobs",
+                    "stop",
+                    job["submission_id"],
+                    "--address",
+                    lab.layout.dashboard,
+                ],
+                env=lab.layout.of_person(),
                 timeout=STOP_S,
                 check=False,
             )
