@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from boldstream.errors import LabError
-from boldstream.lab import layout, postgres
+from boldstream.lab import layout, postgres, services
 from boldstream.lab.keys import NAMES, Keys
 from boldstream.lab.service import Service, free_ports
 from boldstream.lab.walk import Done, Step, table_of
@@ -119,6 +120,33 @@ def test_lab__keeps_off_a_folder_of_somebody_else(monkeypatch, tmp_path):
     with pytest.raises(LabError, match="is there and no lab server's; name another one: --folder FOLDER"):
         layout.Layout(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_lab__is_wired_as_compose_yaml_wires_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    known = layout.Layout(tmp_path / "lab")
+    monkeypatch.setattr(known, "scratch", tmp_path)
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    ours = {
+        "s3": services.s3(known),
+        "mlflow": services.mlflow(known),
+        "ray-head": services.head(known),
+        "ray-worker": services.worker(known, 1),
+    }
+    for name, service in ours.items():
+        assert set(compose[name]["environment"]) - {"RAY_AUTH_TOKEN"} <= set(service.variables)
+        asked = {word.partition("=")[0] for word in map(str, compose[name]["command"]) if word[0] == "-"}
+        assert asked - {"--dashboard-host"} <= {word.partition("=")[0] for word in service.command}
+    plain = {
+        name: value
+        for name, value in compose["mlflow"]["environment"].items()
+        if "$" not in value and "://s3" not in value and name not in ("PGHOST", "MLFLOW_AUTH_CONFIG_PATH")
+    }
+    assert plain.items() <= ours["mlflow"].variables.items()
+    command = compose["mlflow"]["command"]
+    for option in ("--app-name", "--workers", "--backend-store-uri", "--artifacts-destination"):
+        value = command[command.index(option) + 1]
+        assert ours["mlflow"].command[ours["mlflow"].command.index(option) + 1] == value
 
 
 def test_lab__says_what_is_missing(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The lab server: PostgreSQL, S3, MLflow, a Ray head and two workers, started and stopped together."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -48,11 +49,10 @@ class Lab:
         return [self.postgres, self.s3, self.head, self.mlflow, *self.workers]
 
     def __enter__(self) -> Self:
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.stop)
             self.start()
-        except BaseException:
-            self.stop()
-            raise
+            stack.pop_all()  # it has started: `__exit__` stops it
         return self
 
     def __exit__(self, *error: object) -> None:
