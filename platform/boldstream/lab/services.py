@@ -87,10 +87,13 @@ def _node(layout: Layout, name: str, options: Sequence[str], is_ready: Callable[
     # a folder each: nodes in one folder take each other's names of sockets, and remove each other's packages of jobs
     folder = layout.scratch / name.lower().replace(" ", "-")
     command = [str(script("ray")), "start", "--block", "--disable-usage-stats"]
-    command += [f"--node-ip-address={HOST}", f"--temp-dir={folder}", *options]
+    command += [f"--temp-dir={folder}", *options]
     variables = layout.environment(layout.stores) | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(layout.keys.path("ray-token")),
+        # Ray Train's own watchers look for the cluster by themselves, and give up where a machine has several
+        "RAY_API_SERVER_ADDRESS": layout.dashboard,
+        "RAY_COLOR_PREFIX": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be moved elsewhere
     }
     return Service(name, command, variables, layout.logs / f"{folder.name}.log", is_ready, layout.scratch)
