@@ -146,7 +146,7 @@ def look(folder, variables, said):
     assert {job["submission_id"].partition("-")[0]: job["status"] for job in jobs} == dict.fromkeys(
         ("ingest", "gradients", "pretrain", "embed", "nightly"), "SUCCEEDED"
     )
-    assert re.search(r"^nightly +\d+\.\d  embedding_table: s3://\S+/lab-brainjepa@2 ", said, re.MULTILINE), said
+    assert re.search(r"^nightly +\d+\.\d  table: s3://\S+/lab-brainjepa@2 ", said, re.MULTILINE), said
     code = subprocess.run(
         [sys.executable, "-c", LOOK, WAREHOUSE], env=variables, capture_output=True, text=True, check=False, cwd=folder
     )

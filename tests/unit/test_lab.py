@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,8 +13,9 @@ import yaml
 from boldstream.errors import LabError
 from boldstream.lab import layout, postgres, services
 from boldstream.lab.keys import NAMES, Keys
+from boldstream.lab.processes import Family
 from boldstream.lab.service import Service, free_ports
-from boldstream.lab.walk import Done, Step, table_of
+from boldstream.lab.walk import Done, Step, submit, table_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,6 +177,21 @@ def test_initdb__that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_ports__are_free_and_different():
     found = free_ports([str(number) for number in range(20)])
     assert len(set(found.values())) == 20
+
+
+def test_job__that_does_not_succeed_ends_the_walk(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    lines = []
+    lab = SimpleNamespace(layout=layout.Layout(tmp_path / "lab"), tell=lines.append, check=lambda: None)
+    with pytest.raises(LabError, match=r"gradients ended with status 2; its log is .*/logs/job-gradients.log"):
+        submit(lab, Step("", "gradients"))
+    assert any("ClusterError: no Ray cluster answers at http://127.0.0.1:" in line for line in lines)
+
+
+def test_family__of_another_system_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(LabError, match="the lab server runs on Linux only"):
+        Family()
 
 
 def test_table__tells_what_ran():
