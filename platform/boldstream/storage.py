@@ -198,7 +198,7 @@ class Warehouse:
         ``BOLDSTREAM_CATALOG_URI`` names the catalog (an SQLAlchemy URL, or ``http(s)://`` for an Iceberg
         REST catalog).
     lock_wait_s : str
-        How long a SQLite catalog is waited for that another writes to.
+        How long a catalog is waited for: a SQLite file that another writes to, a server that is being restarted.
     """
 
     uri: str
@@ -245,14 +245,31 @@ class Warehouse:
             root = local_path(self.uri)
             root.mkdir(parents=True, exist_ok=True)
             uri = URL.create("sqlite", database=str(root / LOCAL_CATALOG)).render_as_string()
-        if uri.startswith("sqlite") and "timeout=" not in uri:
+        kind = _kind_of(uri)
+        if kind == "file" and "timeout=" not in uri:
             uri = make_url(uri).update_query_dict({"timeout": self.lock_wait_s}).render_as_string()
-        kind = "rest" if uri.startswith(("http://", "https://")) else "sql"
-        properties = {"type": kind, "uri": uri, "warehouse": self.uri, **iceberg_properties(self.uri)}
-        name = self.uri if kind == "sql" else "boldstream"  # one SQL catalog may serve many warehouses
+        properties = {"uri": uri, "warehouse": self.uri, **iceberg_properties(self.uri)}
         try:
+            if kind == "rest":
+                return load_catalog("boldstream", type="rest", **properties)
+
+            def open_database() -> "Catalog":
+                # its name is the warehouse's: one database may serve many
+                if kind == "file":
+                    return load_catalog(self.uri, type="sql", **properties)
+                from boldstream.catalog import PatientSqlCatalog
+
+                return PatientSqlCatalog(self.uri, float(self.lock_wait_s), **properties)
+
             with contextlib.suppress(OperationalError):  # where another process makes its tables at this moment
-                return load_catalog(name, **properties)
-            return load_catalog(name, **properties)
+                return open_database()
+            return open_database()
         except (SQLAlchemyError, OSError) as error:
             raise StorageError(f"catalog of warehouse {self.uri!r} cannot be opened: {error}") from None
+
+
+def _kind_of(uri: str) -> str:
+    """Return what a catalog's URI leads to: ``rest``, a SQLite ``file``, or a database ``server``."""
+    if uri.startswith(("http://", "https://")):
+        return "rest"
+    return "file" if uri.startswith("sqlite") else "server"
