@@ -145,7 +145,9 @@ def test_table__made_otherwise_is_refused(config, study, strategy):
     ):
         embed_cohort(config(strategy=other))
     model = pretrain(PretrainConfig(**study.pretrain | {"output": "toy-seed", "seed": 1}))
-    with pytest.raises(OutputExistsError, match=r"model: 'models:/toy/1' -> 'models:/toy-seed/1'"):
+    with pytest.raises(
+        OutputExistsError, match=r"is of models:/toy/1 .*, not of models:/toy-seed/1 .*replace_model: true"
+    ):
         embed_cohort(config(model=model.pointer))
 
 
