@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,21 @@ def test_service__that_does_not_listen_is_stopped_by_force(tmp_path, monkeypatch
     assert process.returncode == -signal.SIGKILL
 
 
+def test_service__ends_with_the_lab_even_if_that_is_killed(tmp_path):
+    code = "import pathlib, sys; from boldstream.lab.service import Service; p = pathlib.Path(sys.argv[1])"
+    code += "; it = Service('It', ['sleep', '60'], {'PATH': '/bin:/usr/bin'}, p / 'log', lambda: True, p); it.start()"
+    code += "; print(it.process.pid, flush=True); __import__('time').sleep(60)"
+    lab = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    pid = int(lab.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    lab.kill()
+    lab.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 FAMILY = """
 import os, subprocess, sys, time
 from boldstream.lab.processes import Family
@@ -127,7 +143,7 @@ def test_lab__keeps_off_a_folder_of_somebody_else(monkeypatch, tmp_path):
 def test_lab__is_wired_as_compose_yaml_wires_it(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     known = layout.Layout(tmp_path / "lab")
-    monkeypatch.setattr(known, "scratch", tmp_path)
+    known.__dict__["scratch"] = tmp_path
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
     ours = {
         "s3": services.s3(known),

@@ -1,6 +1,7 @@
 """One long-running process of the lab: started, waited for, stopped, started again on the same ports."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from boldstream.errors import LabError
@@ -16,6 +18,8 @@ START_S = 180.0
 STOP_S = 30.0
 PAUSE_S = 0.2
 SHOWN_LINES = 15
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the lab, which stops its services in order
+                preexec_fn=partial(end_with_parent, self.stop_signal),
                 **extra,  # type: ignore[call-overload]
             )
 
@@ -112,6 +117,11 @@ class Service:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Let the kernel send this process a signal when the thread that has started it dies, even of SIGKILL."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def free_ports(names: Sequence[str]) -> dict[str, int]:
