@@ -13,7 +13,7 @@ STRATEGY = {"id": "toy_v1", "window": {"length": 32, "stride": 14}}
 
 
 class NightStudy:
-    """Scans on disk with a configuration of every room; the table is called ``nights``."""
+    """Scans on disk with a configuration of every room; the table is called ``every-night``."""
 
     def __init__(self, root, model, n_scans, warehouse=None):
         self.root, self.subjects = root, [f"{i:02d}" for i in range(n_scans)]
@@ -32,7 +32,7 @@ class NightStudy:
         return str(path)
 
     def embed(self, model):
-        values = {"output": "nights", "cohort": "study", "model": model, "warehouse": self.warehouse}
+        values = {"output": "every-night", "cohort": "study", "model": model, "warehouse": self.warehouse}
         self.write("embed", values | {"strategy": f"{self.root}/strategy.yaml"})
 
     def config(self, **values):
@@ -67,13 +67,13 @@ class NightStudy:
             run_nightly(self.config(**values))
         except (HeldError, IncompleteError, SourceError) as error:
             self.error = error
-        found = past_nights(self.warehouse, "nights")[-1]
+        found = past_nights(self.warehouse, "every-night")[-1]
         held_by = [check.name for check in found.checks if check.passed is False]
         return found.outcome, found.candidate, found.champion, found.rows, held_by
 
     @property
     def champion(self):
-        return resolve_table_alias(f"file://{self.warehouse}/embeddings/nights", "champion").version
+        return resolve_table_alias(f"file://{self.warehouse}/embeddings/every-night", "champion").version
 
     @property
     def page(self):

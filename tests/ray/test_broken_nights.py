@@ -64,7 +64,7 @@ def test_night__with_another_repetition_time_is_held(spoilt):
 def test_night__killed_at_any_moment_ends_as_if_it_had_not_been(study, job, tmp_path):
     whole = NightStudy(tmp_path, study.model.pointer, 10)
     assert whole.night()[0] == "promoted"
-    digest = open_table("nights@champion", whole.warehouse).ref.digest
+    digest = open_table("every-night@champion", whole.warehouse).ref.digest
     chance = random.Random(SEED)
     killed = NightStudy(tmp_path, study.model.pointer, 10, warehouse=f"{tmp_path}/killed")
     config = killed.config(lease_minutes=0.05)
@@ -73,14 +73,14 @@ def test_night__killed_at_any_moment_ends_as_if_it_had_not_been(study, job, tmp_
     process.wait(240)
     lasts = time.monotonic() - started
     assert process.returncode == 0, process.stderr.read()
-    assert open_table("nights@champion", killed.warehouse).ref.digest == digest
+    assert open_table("every-night@champion", killed.warehouse).ref.digest == digest
     killed = NightStudy(tmp_path, study.model.pointer, 10, warehouse=f"{tmp_path}/again")
     process = job("nightly", config := killed.config(lease_minutes=0.05))
     time.sleep(chance.uniform(0.1, 0.95) * lasts)
     process.send_signal(signal.SIGKILL)
     process.wait(30)
-    n_nights = len(past_nights(killed.warehouse, "nights"))
+    n_nights = len(past_nights(killed.warehouse, "every-night"))
     time.sleep(4)  # for the lease of the dead
     assert killed.night(lease_minutes=0.05)[0] in ("promoted", "unchanged")
-    assert open_table("nights@champion", killed.warehouse).ref.digest == digest
-    assert len(past_nights(killed.warehouse, "nights")) == n_nights + 1
+    assert open_table("every-night@champion", killed.warehouse).ref.digest == digest
+    assert len(past_nights(killed.warehouse, "every-night")) == n_nights + 1

@@ -50,14 +50,14 @@ def test_nightly__promotes_what_is_sound_and_holds_what_is_not(study):
     other = pretrain(PretrainConfig(**study.pretrain | {"output": "toy-nightly", "seed": 5}))
     study.embed(other.pointer)
     with pytest.raises(
-        ConfigError, match=r"nights@4 is of models:/toy/1, .* now means models:/toy-nightly/1; mode: re"
+        ConfigError, match=r"every-night@4 is of models:/toy/1, .* now means models:/toy-nightly/1; mode: re"
     ):
         run_nightly(study.config())
     outcome, candidate, _, rows, why = study.night(mode="reembed")
     assert (outcome, rows, why) == ("promoted", 23, [])
     assert study.champion == candidate
 
-    run_tables(["rollback", "nights", "--warehouse", f"{study.root}/warehouse"])
+    run_tables(["rollback", "every-night", "--warehouse", f"{study.root}/warehouse"])
     assert study.champion == "4"
     outcome, _, champion, _, why = study.night(mode="reembed")
     assert (outcome, champion, why) == ("held", "4", ["taken back"])
@@ -66,21 +66,21 @@ def test_nightly__promotes_what_is_sound_and_holds_what_is_not(study):
 
 
 def test_nightly__says_what_it_would_do(study, caplog):
-    before = len(past_nights(f"{study.root}/warehouse", "nights"))
+    before = len(past_nights(f"{study.root}/warehouse", "every-night"))
     study.add(["40"])
     with caplog.at_level("INFO"):
         assert run_nightly(study.config(dry_run=True)) is None
     assert "1 to read, 0 to let go" in caplog.text
     assert "embed: 1 of" in caplog.text
-    assert len(past_nights(f"{study.root}/warehouse", "nights")) == before
+    assert len(past_nights(f"{study.root}/warehouse", "every-night")) == before
     study.remove(["40"])
 
 
 def test_nightly__does_not_run_twice_at_once(study):
     with (
-        Lease(f"{study.root}/warehouse/leases/nightly-nights.json", "the nightly job of table 'nights'", 60),
+        Lease(f"{study.root}/warehouse/leases/nightly-every-night.json", "the nightly job of table 'every-night'", 60),
         pytest.raises(
-            LeaseError, match=r"the nightly job of table 'nights' is being done by .* process \d+, which was"
+            LeaseError, match=r"the nightly job of table 'every-night' is being done by .* process \d+, which was"
         ),
     ):
         run_nightly(study.config())
@@ -89,20 +89,25 @@ def test_nightly__does_not_run_twice_at_once(study):
 def test_nightly__applies_a_frozen_adjustment_and_promotes_what_it_makes(study):
     warehouse = f"{study.root}/warehouse"
     strategy = study.write("adjusted", STRATEGY | {"id": "toy_adjusted_v1", "adjust": [{"step": "zscore"}]})
-    fit = AdjustConfig(output="adjusted", table="nights@champion", strategy=strategy, holdout=0, warehouse=warehouse)
+    fit = AdjustConfig(
+        output="adjusted", table="every-night@champion", strategy=strategy, holdout=0, warehouse=warehouse
+    )
     adjust_table(fit)
-    known = {"output": "adjusted", "table": "nights", "warehouse": warehouse}
+    known = {"output": "adjusted", "table": "every-night", "warehouse": warehouse}
     frozen = study.write("frozen", known | {"adjustment": "adjusted@1"})
     before = study.champion
     study.add(["50"])
     ref = run_nightly(study.config(adjust=frozen))
     assert (ref.version, study.champion > before) == ("2", True)
-    rows, n_rows = open_table("adjusted@champion", warehouse).rows(), open_table("nights@champion", warehouse).rows()
+    rows, n_rows = (
+        open_table("adjusted@champion", warehouse).rows(),
+        open_table("every-night@champion", warehouse).rows(),
+    )
     assert rows["row_key"].tolist() == n_rows["row_key"].tolist()
     assert set(rows["strategy_id"]) == {"toy_adjusted_v1"}
     assert "adjusted: drift" in study.page
     with pytest.raises(ConfigError, match="names a strategy to be fitted; a night fits nothing"):
-        run_nightly(study.config(adjust=study.write("fit", fit.model_dump(mode="json") | {"table": "nights"})))
+        run_nightly(study.config(adjust=study.write("fit", fit.model_dump(mode="json") | {"table": "every-night"})))
 
 
 def test_nightly__keeps_the_champion_where_no_version_can_be_made(study):
@@ -111,7 +116,7 @@ def test_nightly__keeps_the_champion_where_no_version_can_be_made(study):
     study.remove(lost)
     assert study.night()[:3] == ("failed", None, stood)
     assert "15 of the" in study.page
-    assert open_table("nights@champion", f"{study.root}/warehouse").ref.version == stood
+    assert open_table("every-night@champion", f"{study.root}/warehouse").ref.version == stood
 
 
 def test_nightly__refuses_configurations_that_do_not_belong_together(study, tmp_path):

@@ -38,7 +38,7 @@ def main() -> None:
         for number, (told, change, mode) in enumerate(nights(study, first, second), 1):
             change()
             study.night(mode=mode)
-            night = past_nights(study.warehouse, "nights")[-1]
+            night = past_nights(study.warehouse, "every-night")[-1]
             why = "; ".join(check.name for check in night.checks if check.passed is False) or "-"
             table.append(
                 f"| {number} | {told} | {night.outcome} | {night.candidate} | {night.champion} | {night.rows} | {why} |"
@@ -69,7 +69,7 @@ def nights(study, first, second):
         study.embed(second)
 
     def roll_back():
-        run_tables(["rollback", "nights", "--warehouse", study.warehouse])
+        run_tables(["rollback", "every-night", "--warehouse", study.warehouse])
         study.embed(first)
 
     yield f"{FIRST} scans, the first", lambda: None, "add"

@@ -38,14 +38,17 @@ def place(tmp_path, monkeypatch):
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     root, handlers = logging.getLogger(), []
-    level = root.level
-    root.setLevel(logging.DEBUG)
+    loggers = (root, logging.getLogger("boldstream"))  # its level may be another test's
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
     for name, form in (("log.txt", TextLines()), ("log.jsonl", JsonLines())):
         handlers.append(logging.FileHandler(tmp_path / name))
         handlers[-1].setFormatter(form)
         root.addHandler(handlers[-1])
     yield tmp_path
-    root.setLevel(level)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     for handler in handlers:
         root.removeHandler(handler)
         handler.close()
