@@ -66,7 +66,7 @@ def run_nightly(config: NightlyConfig) -> EmbeddingTableRef | None:
         Lease(uri, f"the nightly job of table {rooms.embed.output!r}", 60 * config.lease_minutes) as lease,
         job_run("nightly", name, config) as run,
     ):
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         night = Night(started, run.run_id, name, config.mode)
         try:
             return _work(rooms, config, night, lease, run)
