@@ -172,6 +172,21 @@ def move_alias(
         settled(client.set_registered_model_tag, table.name, f"taken_back.{alias}", told)
 
 
+def promote_version(uri: str, alias: str, to: RegisteredVersion, *, back: bool = False) -> None:
+    """Let an alias of the table at a URI mean a registered version, at the end of what it has meant.
+
+    `back` goes back in that history to where the version stands, if it does, and takes back what is meant now.
+    """
+    known = registered_table(uri)
+    assert known is not None
+    history = known.history(alias)
+    if back and to.number in history:
+        history = history[: history.index(to.number)]
+    if history[-1:] != [to.number]:
+        history.append(to.number)
+    move_alias(known, alias, to, history, back=back)
+
+
 def mark_expired(table: RegisteredTable, version: RegisteredVersion) -> None:
     """Note in the registry that a version's files are gone; what is known of it stays."""
     import mlflow

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from boldstream.analysis.drift import Drift, drift
+from boldstream.analysis.drift import drift
 from boldstream.analysis.nuisance import SITE_ACCURACY, site_accuracy
 from boldstream.analysis.quality import rankme
 from boldstream.analysis.roi_statistics import RoiStatistics
@@ -43,26 +43,6 @@ class Check:
     value: float | None = None
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate says of a version.
-
-    Attributes
-    ----------
-    checks : list of Check
-    drift : Drift or None
-        Where it was tested.
-    """
-
-    checks: list[Check]
-    drift: Drift | None
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why the version is held; empty where it passed."""
-        return [f"{check.name}: {check.told}" for check in self.checks if check.passed is False]
-
-
 class Gate:
     """All questions about one new version.
 
@@ -87,16 +67,15 @@ class Gate:
         self.asked, self.cohort, self.before = asked, cohort, before
         self.candidate = Side(candidate, asked.max_scans, asked.seed)
         self.champion = Side(champion, asked.max_scans, asked.seed) if champion else None
-        self.drift: Drift | None = None
 
-    def judge(self) -> Verdict:
+    def judge(self) -> list[Check]:
         """Ask all questions; where vectors are broken, none of those that compute with them."""
         checks = [self._coverage(), self._failed(), self._finite()]
         if self.champion is not None:
             checks += [self._set_aside(), self._removed(), self._t_r(), self._connectivity()]
             if checks[2].passed and self.champion.n_bad == 0:
                 checks += [self._drift(), self._rank(), self._site()]
-        return Verdict(checks, self.drift)
+        return checks
 
     @cached_property
     def _new(self) -> "pd.Index[str]":
@@ -236,7 +215,6 @@ class Gate:
         )
         if not found:
             return Check("drift", None, f"{len(new)} new vectors are of too few subjects to be tested")
-        self.drift = found
         is_off = found.p_value <= self.asked.false_alarms and found.largest >= self.asked.min_drift
         return Check(
             "drift",

@@ -265,8 +265,8 @@ def _judge(
     """Let the gate judge a version; what speaks against it goes to the night's reasons."""
     started = time.monotonic()
     before = _cohort_of(line.champion, candidate.table.warehouse) if line.champion else None
-    verdict = Gate(config.gate, candidate, line.champion, cohort, before).judge()
-    found = [replace(check, name=prefix + check.name) for check in [*line.checks(candidate), *verdict.checks]]
+    asked = Gate(config.gate, candidate, line.champion, cohort, before).judge()
+    found = [replace(check, name=prefix + check.name) for check in [*line.checks(candidate), *asked]]
     night.checks += found
     night.steps.append(Step("gate", f"{len(found)} checks of {candidate.label}", round(time.monotonic() - started, 1)))
     night.reasons += [f"{check.name}: {check.told}" for check in found if check.passed is False]

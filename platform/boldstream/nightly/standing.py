@@ -8,7 +8,7 @@ from boldstream.storage import Warehouse
 from boldstream.table_registry import (
     CHAMPION,
     RegisteredVersion,
-    move_alias,
+    promote_version,
     register_table_version,
     registered_table,
 )
@@ -71,7 +71,4 @@ class Line:
     def promote(self, table: EmbeddingTable) -> None:
         """Let the alias mean a version from now on."""
         entry = register_table_version(table.ref, table.manifest, first_champion=False)
-        known = registered_table(table.ref.uri)
-        assert known is not None
-        history = known.history(CHAMPION)
-        move_alias(known, CHAMPION, entry, history if history[-1:] == [entry.number] else [*history, entry.number])
+        promote_version(table.ref.uri, CHAMPION, entry)

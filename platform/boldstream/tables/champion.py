@@ -10,6 +10,7 @@ from boldstream.table_registry import (
     CHAMPION,
     RegisteredVersion,
     move_alias,
+    promote_version,
     register_table_version,
     registered_table,
 )
@@ -87,14 +88,7 @@ def _move(found: Version, alias: str, *, back: bool) -> Moved:
     assert isinstance(ref, EmbeddingTableRef)
     before = registered_table(ref.uri)
     entry = register_table_version(ref, found.manifest)
-    known = registered_table(ref.uri)
-    assert known is not None
-    history = known.history(alias)
-    if back and entry.number in history:
-        history = history[: history.index(entry.number)]
-    if history[-1:] != [entry.number]:
-        history.append(entry.number)
-    move_alias(known, alias, entry, history, back=back)
+    promote_version(ref.uri, alias, entry, back=back)
     old = before.aliases.get(alias) if before else None
     return Moved(found.manifest.name, alias, old.version if old else None, found.manifest.version)
 
