@@ -205,9 +205,9 @@ class Gate:
         assert self.champion is not None
         if not self._is_same_model:
             return Check("drift", None, "another model's vectors have other axes")
-        new, known = self.candidate.draw(self._new), self.champion.draw(self.champion.rows.index)
+        new, (known, vectors) = self.candidate.draw(self._new), self.champion.sample
         found = len(new) and drift(
-            self.champion.vectors(known),
+            vectors,
             self.candidate.vectors(new),
             known_subjects=self.champion.rows.loc[known, "subject"],
             new_subjects=self.candidate.rows.loc[new, "subject"],
@@ -249,10 +249,10 @@ class Gate:
         assert self.champion is not None
         found = []
         for side in (self.champion, self.candidate):
-            keys = side.draw(side.rows.index)
+            keys, vectors = side.sample
             rows = side.rows.loc[keys]
             sites = rows["site"].fillna("").astype(str)
-            told = site_accuracy(side.vectors(keys), sites, rows["subject"], self.asked.seed)
+            told = site_accuracy(vectors, sites, rows["subject"], self.asked.seed)
             if SITE_ACCURACY not in told:
                 return Check("site", None, "fewer than two sites have subjects enough to be told apart")
             n_subjects = rows["subject"][sites != ""].nunique()

@@ -59,6 +59,12 @@ class Side:
         places = np.random.default_rng(self.seed).choice(len(keys), most, replace=False)
         return keys[np.sort(places)]
 
+    @cached_property
+    def sample(self) -> tuple["pd.Index[str]", NDArray[np.float64]]:
+        """Keys and vectors of all rows, or of a random sample of them; read once, for every check that takes it."""
+        keys = self.draw(self.rows.index)
+        return keys, self.vectors(keys)
+
     def vectors(self, keys: "pd.Index[str]") -> NDArray[np.float64]:
         """Return the vectors of some rows, in their order, shape (n, d); the others are streamed past."""
         place = {key: i for i, key in enumerate(keys)}
