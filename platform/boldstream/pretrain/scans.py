@@ -131,7 +131,11 @@ def _fit_scaler(trained: pd.DataFrame, config: PretrainConfig) -> Scaler:
 
 
 def _describe(cohort: Cohort, config: PretrainConfig) -> pd.DataFrame:
-    """Return a row a scan: where it lies, whose it is, whether it is usable; sorted by place."""
+    """Return a row a scan: where it lies, whose it is, whether it is usable; sorted by place.
+
+    Files come in the order of their smallest scan keys. Their names are digests of all that they hold, the scans' paths
+    too, and would put the windows of the same scans in another order in another folder.
+    """
     import ray.data
 
     uris = [file.uri for file in cohort.files]
@@ -139,7 +143,8 @@ def _describe(cohort: Cohort, config: PretrainConfig) -> pd.DataFrame:
         describe_file, fn_kwargs={"uris": uris, "config": config}
     )
     rows = pd.DataFrame(dataset.iter_rows())
-    return rows.sort_values(["file", "group", "row"], ignore_index=True)
+    rows["first"] = rows.groupby("file")["scan_key"].transform("min")
+    return rows.sort_values(["first", "group", "row"], ignore_index=True)
 
 
 def describe_file(item: dict[str, Any], *, uris: list[str], config: PretrainConfig) -> Iterator[dict[str, Any]]:
