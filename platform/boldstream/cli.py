@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-import importlib.util
+import importlib
 import logging
 import os
 import sys
@@ -135,8 +135,7 @@ def configure_logging() -> None:
         If the environment asks for a log that there is not.
     """
     logs.configure()
-    if importlib.util.find_spec("psutil"):  # MLflow's need; runs under ten seconds log nothing of it
-        os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")  # not of runs under ten seconds
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     if not sys.warnoptions:
