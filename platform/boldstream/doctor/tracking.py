@@ -14,11 +14,11 @@ from boldstream.logs import hide_password
 from boldstream.remote.answer import ask
 from boldstream.tracking import SQLITE, tracking_address
 
-ASK_S = 10.0
+ASK_S = 30.0
 UNAUTHORIZED = 401
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 SET_URI = f"set {URI_VARIABLE} to the server, such as http://mlflow:5000"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{ASK_S:.0f}"}
 """MLflow's own asks seven times, for minutes."""
 
 
