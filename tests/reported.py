@@ -157,6 +157,15 @@ def noise(scan, part):
     return np.random.default_rng([1, scan, part]).normal(size=N_DIMS).astype(np.float32)
 
 
+METHODS = {
+    "fitted": "in every training fold, and nowhere else",
+    "fronts": {"age/trained/ridge": "standardised"},
+    "adjust": [],
+    "intervals": "BCa, 1000 resamples of subjects (Efron 1987)",
+    "comparisons": "paired bootstrap; DeLong's test for AUROC",
+    "p": "not tested",
+    "p_adjusted": "Benjamini-Hochberg over targets",
+}
 VERDICTS = {-1: "worse", 0: "not told apart", 1: "better"}
 SCORES = {"continuous": ("r2", "r", "mae"), "binary": ("auroc", "balanced_accuracy", "auprc", "brier")}
 
@@ -234,7 +243,7 @@ def make_results(warehouse, name, cohort, targets, *, kind="probe", **content):
             "tables": {},
             "targets": {target: {"kind": of[0], "column": target} for target, of in targets.items()},
             "folds": {},
-            "methods": {"front": "Dimensions were standardised in every training fold."},
+            "methods": METHODS,
             "sentences": ["At age the trained table loses to functional connectivity."],
             "headline": "Functional connectivity is better than the trained table at 1 of 2 targets.",
             **content,

@@ -205,7 +205,12 @@ def test_methods__follow_from_what_there_is(report, place):
         "Westfall",
     ):
         assert text in report.methods
-    assert "Dimensions were standardised in every training fold." in report.methods
+    assert (
+        "Fitted: in every training fold, and nowhere else. Intervals: BCa, 1000 resamples of subjects (Efron 1987)."
+        in (report.methods)
+    )
+    assert report.methods.count("p values: not tested.") == 1
+    assert "Benjamini" not in report.methods
     assert "He et al." not in report.methods
     write_report(config(place, "bare", tables={"trained": "plain"}, brain_targets=("age",)))
     bare = (place / "bare" / "methods.md").read_text()

@@ -18,7 +18,7 @@ from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
 from boldstream.report.probes import Probes, targets_of
 from boldstream.report.wording import plain, title_of
-from reported import contest_rows, score_rows
+from reported import METHODS, contest_rows, score_rows
 
 VALUES = {"trained": 0.4, "fc": 0.6}
 
@@ -32,7 +32,13 @@ def probes_of(verdicts, values=VALUES, **of_rows):
         for name, verdict in zip(names, verdicts, strict=True)
         for row in contest_rows(name, "continuous", values, dict.fromkeys(list(values)[1:], verdict))
     ]
-    content = {"sentences": [], "headline": "", "targets": {name: {} for name in names}, "tables": {}, "methods": {}}
+    content = {
+        "sentences": [],
+        "headline": "",
+        "targets": {name: {} for name in names},
+        "tables": {},
+        "methods": METHODS,
+    }
     results = SimpleNamespace(manifest=SimpleNamespace(content=content, kind="probe"))
     return Probes(results, targets_of(pd.DataFrame(scores), pd.DataFrame(contests)))
 
@@ -77,9 +83,13 @@ def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():
 def test_references__are_of_what_was_done():
     nothing = SimpleNamespace(told=[], changes=[])
     plain_ones = references_of([], {}, nothing, [])
-    probed = references_of([probes_of([0], {"trained": 0.4, "tangent": 0.1}, p=0.01)], {}, nothing, [])
-    assert [len(plain_ones), len(probed)] == [4, 9]
-    assert {"Pervaiz", "Efron", "Benjamini", "Phipson", "Winkler"} <= {line.split()[0].strip(",") for line in probed}
+    probed = probes_of([0], {"trained": 0.4, "tangent": 0.1})
+    untested = references_of([probed], {}, nothing, [])
+    probed.results.manifest.content["methods"] = {**METHODS, "p": "99 permutations"}
+    tested = references_of([probed], {}, nothing, [])
+    names = [{line.split()[0].strip(",") for line in found} for found in (plain_ones, untested, tested)]
+    assert names[1] - names[0] == {"Pervaiz", "Efron", "DeLong"}
+    assert names[2] - names[1] == {"Benjamini", "Phipson", "Winkler"}
 
 
 def changed(before, after):

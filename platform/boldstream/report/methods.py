@@ -12,9 +12,11 @@ from boldstream.report.material import Selection
 from boldstream.report.measure import HALVES
 from boldstream.report.probes import Probes, title_of_representation
 from boldstream.report.provenance import TableFacts, trained_on
-from boldstream.report.sources import CITATIONS, SOURCE_OF_BASELINE, SOURCES
+from boldstream.report.sources import CITATIONS, SOURCE_OF_BASELINE, SOURCES, TOPICS
 
 HARMONIZE = "harmonize"
+NOT_TESTED = "not tested"
+"""What results tell of p values where nothing was permuted."""
 
 
 def methods_paragraphs(
@@ -86,13 +88,11 @@ def references_of(
 ) -> list[str]:
     """Return the sources of what was done, in alphabetical order."""
     keys = {"amico", "dong", "finn", "garrido"}
-    if probes:
-        keys |= {"efron"}
-        named = {line.representation for one in probes for target in one.targets for line in target.lines}
+    for one in probes:
+        named = {line.representation for target in one.targets for line in target.lines}
         keys |= {key for name, key in SOURCE_OF_BASELINE.items() if name in named}
-        keys |= {"delong"} if "auroc" in _metrics_of(probes) else set()
-        tested = [line for one in probes for target in one.targets for line in target.lines]
-        keys |= {"benjamini", "phipson", "winkler"} if any(line.p == line.p for line in tested) else set()
+        told = {topic for topic, value in _topics_of(one).items() if value != NOT_TESTED}
+        keys |= {key for topic in told for key in TOPICS[topic][2]}
     if any(table.adjusted and HARMONIZE in table.adjusted for table in facts.values()):
         keys |= {"johnson", "fortin"}
     if any(one.drift is not None for one in changes):
@@ -110,30 +110,28 @@ def _probe_sentences(probes: Probes) -> list[str]:
             f"{target.name[0].upper()}{target.name[1:]} was predicted in {target.n_scans} scans of {target.n_subjects} "
             f"subjects by {heads} ({target.scheme}{missing})."
         )
-    told = probes.results.manifest.content.get("methods", {})
-    found += [str(sentence) for sentence in told.values()] if isinstance(told, dict) else []
     lines = [line for target in probes.targets for line in target.lines]
     baselines = dict.fromkeys(line.representation for line in lines if not line.is_embedding)
     if baselines:
         cited = [title_of_representation(name) + CITATIONS.get(name, "") for name in baselines]
         found.append(f"Baselines from the same scans and folds: {'; '.join(cited)}.")
-    by_rank = " and, for AUROC, DeLong's test (DeLong et al. 1988)" if "auroc" in _metrics_of([probes]) else ""
-    found.append(
-        "Intervals are bootstrap intervals over subjects (BCa; Efron 1987); two representations are compared by "
-        "a paired "
-        f"bootstrap on the same folds{by_rank}."
-    )
-    if any(line.p == line.p for line in lines):
-        found.append(
-            "p values are of permutations of subjects within blocks (Winkler et al. 2014; Phipson & Smyth 2010), "
-            "adjusted "
-            "over targets by the false discovery rate (Benjamini & Hochberg 1995)."
-        )
+    for topic, value in _topics_of(probes).items():
+        title, citation, _ = TOPICS[topic]
+        found.append(f"{title}: {value if value == NOT_TESTED else value + citation}.")
     return found
 
 
-def _metrics_of(probes: Sequence[Probes]) -> set[str]:
-    return {target.metric for one in probes for target in one.targets}
+def _topics_of(probes: Probes) -> dict[str, str]:
+    """Return what the results tell of how they were made, by topic, in the order in which the page tells it."""
+    told = probes.results.manifest.content.get("methods", {})
+    found = {}
+    for topic in TOPICS:
+        value = told.get(topic) or ""
+        if text := "; ".join(value) if isinstance(value, list) else str(value):
+            found[topic] = text
+    if found.get("p") == NOT_TESTED:
+        found.pop("p_adjusted", None)
+    return found
 
 
 def _cohort_sentences(cohort: Cohort, data: Mapping[str, Any]) -> list[str]:

@@ -32,3 +32,13 @@ SOURCE_OF_BASELINE = {"fc_kernel": "he", "tangent": "pervaiz"}
 """Baselines of probe results, and where they come from."""
 CITATIONS = {"fc_kernel": " (He et al. 2020)", "tangent": " (Pervaiz et al. 2020)"}
 """How the text cites them."""
+TOPICS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "rows": ("Rows", "", ()),
+    "fitted": ("Fitted", "", ()),
+    "adjust": ("Adjusted inside the folds", "", ()),
+    "intervals": ("Intervals", "", ("efron",)),
+    "comparisons": ("Comparisons", " (DeLong et al. 1988)", ("delong",)),
+    "p": ("p values", " (Winkler et al. 2014; Phipson & Smyth 2010)", ("winkler", "phipson")),
+    "p_adjusted": ("Adjusted p values", " (Benjamini & Hochberg 1995)", ("benjamini",)),
+}
+"""What results tell of how they were made: how the text names it, cites it, and the sources; the results name Efron."""
