@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from boldstream.errors import AtlasError, ConfigError, EmbeddingsError, ResultsError
+from boldstream.errors import AtlasError, ConfigError, EmbeddingsError, ModelError, ResultsError
 from boldstream.report import ReportConfig, write_report
 from reported import N_DIMS, N_ROIS, STRATEGY, make_cohort, make_results, make_table
 
@@ -148,7 +148,7 @@ def test_page__shows_what_numbers_json_has(report):
     assert found["scores"][0]["p"] is None
     assert "−0.200" in report.page
     assert "trained was probed at version 1; the rest of this page is of version 2." in report.page
-    for name in ("probes-1", "confounds", "covariates", "changes", "regions", "brain-age", "people"):
+    for name in ("probes-1", "confounds", "covariates", "changes", "regions", "brain-1", "people"):
         assert (report.folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert len(re.findall(r"<img ", report.page)) == len(list((report.folder / "figures").iterdir()))
 
@@ -246,6 +246,13 @@ def test_page__without_an_atlas_image_draws_bars(place):
         ({"results": ("absent",)}, ResultsError, "absent"),
         ({"brain_targets": ("height",)}, ConfigError, "brain_targets: table trained@2 has no column 'height'"),
         ({"earlier": {"trained": "trained@9"}}, EmbeddingsError, "no version '9'"),
+        (
+            {"occlude": "sub-99"},
+            ConfigError,
+            r"occlude: cohort demo@1 has no scan 'sub-99' \(measured here: sub-0_run-0, ",
+        ),
+        ({"occlude": "sub-1_run-0"}, ModelError, "nowhere"),
+        ({"occlude": "a", "tables": {"a": "adjusted"}}, ConfigError, "occlude: table adjusted@1 is adjusted; name the"),
         ({"atlas_file": "nowhere.nii.gz"}, AtlasError, "nowhere.nii.gz: is not there"),
         ({"atlas_file": "six.nii.gz", "atlas_labels": "turned.txt"}, AtlasError, "same regions, other order"),
     ],

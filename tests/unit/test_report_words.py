@@ -81,12 +81,11 @@ def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():
 
 
 def test_references__are_of_what_was_done():
-    nothing = SimpleNamespace(told=[], changes=[])
-    plain_ones = references_of([], {}, nothing, [])
+    plain_ones = references_of([], {}, [], None)
     probed = probes_of([0], {"trained": 0.4, "tangent": 0.1})
-    untested = references_of([probed], {}, nothing, [])
+    untested = references_of([probed], {}, [], None)
     probed.results.manifest.content["methods"] = {**METHODS, "p": "99 permutations"}
-    tested = references_of([probed], {}, nothing, [])
+    tested = references_of([probed], {}, [], None)
     names = [{line.split()[0].strip(",") for line in found} for found in (plain_ones, untested, tested)]
     assert names[1] - names[0] == {"Pervaiz", "Efron", "DeLong"}
     assert names[2] - names[1] == {"Benjamini", "Phipson", "Winkler"}

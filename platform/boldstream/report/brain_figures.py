@@ -153,7 +153,7 @@ def draw_brains(brains: Brains, place: Place, roi_names: Sequence[str]) -> dict[
     """Draw the largest regions of all maps, and each map on a glass brain where places are known; PNG by name."""
     drawn = {"regions": draw_regions(brains.maps, roi_names)} if brains.maps else {}
     if place.volume is not None:
-        drawn |= {f"brain-{one.target}": draw_glass(one, place.volume) for one in brains.maps}
+        drawn |= {f"brain-{i}": draw_glass(one, place.volume) for i, one in enumerate(brains.maps, 1)}
     return drawn
 
 

@@ -30,6 +30,9 @@ class ReportConfig(Config):
     brain_targets: tuple[str, ...] | None = None
     """Columns whose probe is followed back to regions; none: the targets of the results."""
 
+    occlude: str | None = None
+    """A scan (its key) to look at with the first table's encoder, region by region; a minute or more on a CPU."""
+
     atlas_file: str | None = None
     """Image of the cohort's atlas (.nii.gz), for brain pictures; none: the one that the cohort was averaged with."""
 

@@ -10,6 +10,7 @@ from boldstream.report.changes import Change
 from boldstream.report.confounds import Confounds
 from boldstream.report.material import Selection
 from boldstream.report.measure import HALVES
+from boldstream.report.occlusion import Occlusion
 from boldstream.report.probes import Probes, title_of_representation
 from boldstream.report.provenance import TableFacts, trained_on
 from boldstream.report.sources import CITATIONS, SOURCE_OF_BASELINE, SOURCES, TOPICS
@@ -50,7 +51,11 @@ def methods_markdown(paragraph: str, pending: Mapping[str, Sequence[str]], refer
 
 
 def further_paragraphs(
-    probes: Sequence[Probes], confounds: Confounds, brains: Brains, changes: Sequence[Change]
+    probes: Sequence[Probes],
+    confounds: Confounds,
+    brains: Brains,
+    changes: Sequence[Change],
+    occlusion: Occlusion | None,
 ) -> list[str]:
     """Return the paragraphs on probes, and on confounds, brain maps and drift, for those that there are."""
     paragraphs = [" ".join(_probe_sentences(one)) for one in probes]
@@ -80,11 +85,19 @@ def further_paragraphs(
             "dimensions "
             "and the vectors' length (Westfall & Young 1993; Phipson & Smyth 2010)."
         )
+    if occlusion is not None:
+        found.append(
+            f"One window of {occlusion.scan_key} was embedded with each region in turn held at its mean for one patch "
+            "(occlusion; Zeiler & Fergus 2014); distances are in median distances between two scans' vectors."
+        )
     return [*paragraphs, " ".join(found)] if found else paragraphs
 
 
 def references_of(
-    probes: Sequence[Probes], facts: Mapping[str, TableFacts], confounds: Confounds, changes: Sequence[Change]
+    probes: Sequence[Probes],
+    facts: Mapping[str, TableFacts],
+    changes: Sequence[Change],
+    occlusion: Occlusion | None,
 ) -> list[str]:
     """Return the sources of what was done, in alphabetical order."""
     keys = {"amico", "dong", "finn", "garrido"}
@@ -97,6 +110,8 @@ def references_of(
         keys |= {"johnson", "fortin"}
     if any(one.drift is not None for one in changes):
         keys |= {"westfall", "phipson"}
+    if occlusion is not None:
+        keys.add("zeiler")
     return sorted(SOURCES[key] for key in keys)
 
 

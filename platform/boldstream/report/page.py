@@ -26,8 +26,9 @@ from boldstream.report.forest import draw_forest
 from boldstream.report.maps import draw_covariates, draw_map
 from boldstream.report.material import Carpet, Selection
 from boldstream.report.measure import Measured, accuracy_interval
+from boldstream.report.occlusion import Occlusion, draw_occlusion, numbers_of_occlusion
 from boldstream.report.people import draw_people
-from boldstream.report.probe_numbers import numbers_of_probes, other_versions, tally
+from boldstream.report.probe_numbers import numbers_of_probes, tally
 from boldstream.report.probes import METRICS, Probes, title_of_representation
 from boldstream.report.provenance import ModelCard, TableFacts
 
@@ -58,6 +59,7 @@ class Report:
     brains : Brains
     place : Place
         Where the regions are.
+    occlusion : Occlusion or None
     run_id : str
         MLflow run of the report.
     """
@@ -76,6 +78,7 @@ class Report:
     changes: list[Change]
     brains: Brains
     place: Place
+    occlusion: Occlusion | None
     run_id: str
 
     @property
@@ -144,6 +147,8 @@ def draw_all(report: Report) -> dict[str, bytes]:
         drawn["covariates"] = draw_covariates(shown, report.selection.rows, report.covariates)
     if report.drifted:
         drawn["changes"] = draw_changes(report.drifted)
+    if report.occlusion is not None:
+        drawn["occlusion"] = draw_occlusion(report.occlusion, report.cohort.roi_names)
     return drawn | draw_brains(report.brains, report.place, report.cohort.roi_names)
 
 
@@ -153,12 +158,13 @@ def numbers_of(report: Report) -> dict[str, Any]:
     n = len(selection.rows)
     headlines = wording.headlines([one.headline for one in report.probes], report.measured)
     paragraphs = methods.methods_paragraphs(report.cohort, report.data, report.facts, selection)
-    further = methods.further_paragraphs(report.probes, report.confounds, report.brains, report.changes)
+    further = methods.further_paragraphs(
+        report.probes, report.confounds, report.brains, report.changes, report.occlusion
+    )
     return {
         "headline": " ".join(headlines),
         "verdicts": [line for one in report.probes for line in tally(one)] + wording.verdicts(report.measured),
         "cohort": {"pointer": report.cohort.ref.pointer, "digest": report.cohort.ref.digest, **report.data},
-        "table_pointers": {name: table.ref.pointer for name, table in report.tables.items()},
         "tables": {name: _table_numbers(report.tables[name], facts) for name, facts in report.facts.items()},
         "artifacts": _artifacts(report),
         "subjects": {
@@ -169,14 +175,17 @@ def numbers_of(report: Report) -> dict[str, Any]:
             "scans_left_out": selection.n_left_out,
             "scan_keys": selection.scans,
         },
-        "probes": [numbers_of_probes(one) for one in report.probes],
+        "probes": [
+            numbers_of_probes(one, [table.ref.pointer for table in report.tables.values()]) for one in report.probes
+        ],
         "confounds": numbers_of_confounds(report.confounds),
         "brain": numbers_of_brains(report.brains, report.cohort.roi_names),
+        "occlusion": numbers_of_occlusion(report.occlusion, report.cohort.roi_names),
         "changes": numbers_of_changes(report.changes),
         "representations": {one.name: _measured_numbers(one) for one in report.measured},
         "no_identification": None if report.is_identified else wording.no_identification(selection.n_parts, n),
         "methods": "\n\n".join([*paragraphs, *further]),
-        "references": methods.references_of(report.probes, report.facts, report.confounds, report.changes),
+        "references": methods.references_of(report.probes, report.facts, report.changes, report.occlusion),
         "pending": methods.pending_steps(report.facts),
         "mlflow_run_id": report.run_id,
         "git_sha": git_sha(),
@@ -201,7 +210,6 @@ def render(report: Report, numbers: Mapping[str, Any], drawn: Mapping[str, bytes
         plain=wording.plain,
         told_value=told_value,
         title_of_representation=title_of_representation,
-        other_versions=other_versions,
     )
 
 

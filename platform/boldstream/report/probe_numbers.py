@@ -1,6 +1,7 @@
 """Probe results summed up: how often who wins, and every number that the page shows."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from boldstream.errors import few_of
@@ -43,8 +44,8 @@ def _tally(probes: Probes, rival: str) -> str:
     return f"Against {title_of_representation(rival)}, {probes.lead} is {told}."
 
 
-def numbers_of_probes(probes: Probes) -> dict[str, Any]:
-    """Return what the page shows of results, as JSON types."""
+def numbers_of_probes(probes: Probes, tables: Sequence[str]) -> dict[str, Any]:
+    """Return what the page shows of results, as JSON types; `tables` are the pointers of the report's."""
     content = probes.results.manifest.content
     return {
         "pointer": probes.results.ref.pointer,
@@ -54,6 +55,7 @@ def numbers_of_probes(probes: Probes) -> dict[str, Any]:
         "headline": probes.headline,
         "sentences": probes.sentences,
         "tally": tally(probes),
+        "other_versions": other_versions(probes, tables),
         "targets": {target.name: _target_numbers(target) for target in probes.targets},
     }
 
@@ -88,16 +90,9 @@ def known(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def other_versions(probes: Probes, tables: dict[str, str]) -> list[str]:
-    """Say which tables of the results are not the versions that the report measures.
-
-    Parameters
-    ----------
-    probes : Probes
-    tables : dict of str to str
-        Pointers of the report's tables, by their names.
-    """
-    shown = {pointer.rpartition("@")[0]: pointer for pointer in tables.values()}
+def other_versions(probes: Probes, tables: Sequence[str]) -> list[str]:
+    """Say which tables of the results are not the versions that the report measures."""
+    shown = {pointer.rpartition("@")[0]: pointer for pointer in tables}
     told = []
     for name, one in probes.results.manifest.content["tables"].items():
         uri, _, version = str(one["pointer"]).rpartition("@")

@@ -18,6 +18,7 @@ from boldstream.report.config import FC_NAME, ReportConfig
 from boldstream.report.confounds import Confounds, before_after, tell
 from boldstream.report.material import Selection, check_tables, read_connectivity, read_vectors, select_scans
 from boldstream.report.measure import Measured, measure
+from boldstream.report.occlusion import occlude
 from boldstream.report.page import Report, write_page
 from boldstream.report.people import read_people
 from boldstream.report.probes import Probes, read_probes
@@ -51,6 +52,8 @@ def write_report(config: ReportConfig) -> ReportRef:
         If a table or results were made of another cohort, tables are cut in different parts, or a column is not there.
     ResultsError, AtlasError
         If results, or the image that is named for the atlas, are not there or cannot be used.
+    ModelError
+        If the encoder that is to be looked at is not in the registry any more.
     OutputExistsError
         If the output folder holds something that is no report.
     """
@@ -85,7 +88,7 @@ def measure_all(
     selection = select_scans(rows, keys, n_parts=n_parts, max_scans=config.max_scans, seed=config.seed)
     colouring = choose_colouring(selection, config.color_by)
     logger.info("report: measuring %d subjects of cohort %s", len(selection.rows), cohort.label)
-    measured, told, brains = [], [], Brains([], [])
+    measured, told, brains, occlusion = [], [], Brains([], []), None
     adjusted = before_after(tables)
     for name, table in tables.items():
         is_adjusted = name in {one.name for one in adjusted}
@@ -96,6 +99,8 @@ def measure_all(
             told.append(tell(name, title, vectors, selection.rows, config.seed))
         if name == next(iter(tables)):
             brains = map_targets(table, name, selection, vectors, brain_targets(config, probes))
+            if config.occlude is not None:
+                occlusion = occlude(config.occlude, name, table, cohort, selection, vectors)
     connectivity = read_connectivity(cohort, selection)
     measured.append(measure(FC_NAME, title_of(FC_NAME), connectivity.vectors))
     told.append(tell(FC_NAME, title_of(FC_NAME), connectivity.vectors, selection.rows, config.seed))
@@ -117,6 +122,7 @@ def measure_all(
         ),
         brains=brains,
         place=place,
+        occlusion=occlusion,
         run_id=run.run_id,
     )
 

@@ -26,6 +26,7 @@ SOURCES = {
     "Genetics "
     "and Molecular Biology 9:39.",
     "westfall": "Westfall & Young (1993). Resampling-based multiple testing. Wiley.",
+    "zeiler": "Zeiler & Fergus (2014). Visualizing and understanding convolutional networks. ECCV.",
     "winkler": "Winkler et al. (2014). Permutation inference for the general linear model. NeuroImage 92:381–397.",
 }
 SOURCE_OF_BASELINE = {"fc_kernel": "he", "tangent": "pervaiz"}
