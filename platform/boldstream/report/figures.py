@@ -12,6 +12,14 @@ from boldstream.report.measure import Measured, accuracy_interval
 
 FLAGGED = "#d55e00"
 CARPET_SD = 2.5
+MOST_ABREAST = 4
+"""Panels in one row, if that is all there are; of more, one fewer."""
+
+
+def panel_grid(n: int) -> tuple[int, int, float]:
+    """Return rows, columns and the height of a row, in inches, for square panels on a page 10 inches wide."""
+    columns = n if n <= MOST_ABREAST else MOST_ABREAST - 1
+    return -(-n // columns), columns, 0.2 + 10 / max(columns, 3)
 
 
 @mpl.rc_context(STYLE)
@@ -60,9 +68,8 @@ def draw_carpets(carpets: Sequence[Carpet], roi_names: Sequence[str], n_parts: i
 @mpl.rc_context(STYLE)
 def draw_similarity(measured: Sequence[Measured], n_parts: int) -> bytes:
     """Draw the similarity of every scan with every other, all representations on one scale."""
-    columns = min(3, len(measured))
-    n_rows = -(-len(measured) // columns)
-    figure = Figure(figsize=(10, 3.5 * n_rows + 0.9), layout="constrained")
+    n_rows, columns, height = panel_grid(len(measured))
+    figure = Figure(figsize=(10, height * n_rows + 0.9), layout="constrained")
     axes = figure.subplots(n_rows, columns, squeeze=False).ravel()
     for ax, one in zip(axes, measured, strict=False):
         n = len(one.similarity)

@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 
 from boldstream.drawing import STYLE, png
 from boldstream.report.colouring import FEW, SCALE, Colouring, colouring_of, handles_of, looks_of, scale_of
+from boldstream.report.figures import panel_grid
 from boldstream.report.measure import Measured
 
 
 @mpl.rc_context(STYLE)
 def draw_map(measured: Sequence[Measured], colouring: Colouring, numbered: bool) -> bytes:
     """Draw the first two principal components of each representation; a line joins a scan's parts."""
-    columns = min(3, len(measured))
-    n_rows = -(-len(measured) // columns)
-    figure = Figure(figsize=(10, 3.5 * n_rows + 0.7), layout="constrained")
+    n_rows, columns, height = panel_grid(len(measured))
+    figure = Figure(figsize=(10, height * n_rows + 0.7), layout="constrained")
     axes = figure.subplots(n_rows, columns, squeeze=False).ravel()
     for ax, one in zip(axes, measured, strict=False):
         _draw_points(ax, one, colouring, numbered)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from boldstream.artifacts.cohort import Cohort, iter_timeseries
 from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.drawing import COLOURS, STYLE, png
-from boldstream.encoders.interface import load_encoder
+from boldstream.encoders.interface import WindowEncoder, load_encoder
 from boldstream.encoders.occlusion import occlusion_map
 from boldstream.encoders.windows import WindowSpec, cut_windows
 from boldstream.errors import ConfigError, ModelError, ScanError
@@ -96,15 +96,7 @@ def occlude(
     except ScanError as error:
         raise ConfigError(f"occlude: {scan_key} cannot be cut into windows ({error}); name another scan") from None
     middle = len(windows.values) // 2
-    with tempfile.TemporaryDirectory() as scratch:
-        model = resolve_model(content["model"])
-        if model.digest != content["model_digest"]:
-            raise ModelError(
-                f"occlude: {model.pointer} has sha256 {model.digest[:12]} in this registry, table {table.label} was "
-                f"made with {content['model_digest'][:12]}; use the registry that has it"
-            )
-        encoder = load_encoder(download_model(model, Path(scratch)))
-        moved = occlusion_map(encoder, np.array(windows.values[middle]))
+    moved = occlusion_map(_encoder_of(table), np.array(windows.values[middle]))
     step, unit = (spec.target_t_r or t_r, "s") if spec.target_t_r or t_r else (1.0, "timepoints")
     return Occlusion(
         name,
@@ -114,6 +106,19 @@ def occlude(
         unit,
         moved / typical_distance(vectors[0]),
     )
+
+
+def _encoder_of(table: EmbeddingTable) -> WindowEncoder:
+    """Load the encoder that made a table, if the registry has that very one."""
+    content = table.manifest.content
+    model = resolve_model(content["model"])
+    if model.digest != content["model_digest"]:
+        raise ModelError(
+            f"occlude: {model.pointer} has sha256 {model.digest[:12]} in this registry, table {table.label} was made "
+            f"with {content['model_digest'][:12]}; use the registry that has it"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        return load_encoder(download_model(model, Path(scratch)))
 
 
 def typical_distance(vectors: NDArray[np.float32]) -> float:
