@@ -58,7 +58,7 @@ def _draw_target(ax: Axes, target: ProbedTarget) -> None:
     if 0 < n_tables < len(names):
         ax.axhline(n_tables - 0.5, color=REST, linewidth=0.6)
     if (chance := CHANCE.get(target.metric)) is not None:
-        ax.axvline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        ax.axvline(chance, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5)
     ax.margins(x=0.06)
     ax.set_title(f"{target.name}: {METRICS.get(target.metric, target.metric)}")
     ax.grid(axis="x", color="#eef1f4", linewidth=0.8)
