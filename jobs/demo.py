@@ -1,4 +1,4 @@
-"""Walk the whole path once, on seven real HCP scans: ingest, gradients, pretrain, embed, report.
+"""Walk the whole path once, on seven real HCP scans: ingest, gradients, pretrain, embed, adjust, report.
 
     make demo
     python jobs/demo.py

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from boldstream.cli import clean_exit, configure_logging, open_door
 from boldstream.errors import SourceError
-from boldstream.refs import Ref
+from boldstream.refs import EmbeddingTableRef, Ref
 from boldstream.tracking import open_experiment
 
 FOLDER = Path("boldstream-demo")
@@ -30,6 +30,7 @@ STEPS: list[tuple[str, str, list[str]]] = [
         "embed",
         ["--output", "demo-untrained", "--model", "models:/brainjepa-demo@untrained"],
     ),
+    ("Finish the recipe: adjust the trained encoder's vectors", "adjust", []),
     ("Write the report", "report", []),
 ]
 
@@ -91,7 +92,8 @@ def print_summary(refs: list[Ref], seconds: float) -> None:
     mlflow = python.with_name("mlflow")
     print(f"\n{numbers['headline']}\n")
     print(f"Done in {seconds:.0f} s. The scans are HCP subjects (HCP open access data use terms), from {DATA_PACKAGE}.")
-    print(f"  tables   {refs[4].pointer}\n           {refs[5].pointer}")
+    tables = [ref.pointer for ref in refs if isinstance(ref, EmbeddingTableRef)]
+    print("  tables   " + "\n           ".join(tables))
     print(f"  report   {FOLDER / 'report' / 'index.html'}")
     print(f"  MLflow   {_short(mlflow)} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}")
     print(f"           then open {experiment_page()}")

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from boldstream.artifacts import cohort
 from boldstream.artifacts.manifest import Manifest
 from boldstream.errors import few_of
+from boldstream.table_diff import N_NAMED, Diff, made_of
 from boldstream.tables.champion import Moved
 from boldstream.tables.cohort_diff import CohortDiff
-from boldstream.tables.diff import N_NAMED, Diff, spread
+from boldstream.tables.diff import spread
 from boldstream.tables.expiry import Expired
 from boldstream.tables.export import Exported
-from boldstream.tables.overview import Shown, TableLine, made_of
+from boldstream.tables.overview import Shown, TableLine
 from boldstream.tracking import DIGEST_SHOWN
 
 NONE = "-"
