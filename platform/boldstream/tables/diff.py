@@ -2,24 +2,21 @@
 
 import dataclasses
 import json
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from boldstream.analysis.compare import Comparison, compare, paired_cosine
 from boldstream.artifacts.settings import differing_keys
-from boldstream.artifacts.versions import iter_batches
 from boldstream.errors import ConfigError, OutputExistsError
 from boldstream.storage import publish_folder
 from boldstream.tables.find import Version, find_embeddings
 from boldstream.tables.limits import MAX_SCANS
 from boldstream.tables.overview import made_of
+from boldstream.tables.vectors import read_vectors
 
 FEWEST = 3
 N_NAMED = 10
@@ -131,7 +128,7 @@ def compare_versions(first: Version, second: Version, *, max_scans: int = MAX_SC
     rng = np.random.default_rng(seed)
     keys = _draw(rng, common, max_scans)
     drawn_changed = _draw(rng, changed, max_scans)
-    x, y = (_vectors(version, {*keys, *drawn_changed}) for version in (first, second))
+    x, y = (read_vectors(version, {*keys, *drawn_changed}) for version in (first, second))
     geometry, reason = _geometry(x, y, keys, seed)
     changed_cosine = None
     if geometry is not None and geometry.cosine is not None and 0 < len(changed) < len(common):
@@ -162,17 +159,6 @@ def _draw(rng: np.random.Generator, keys: list[str], most: int) -> list[str]:
     if len(keys) <= most:
         return keys
     return [keys[i] for i in sorted(rng.choice(len(keys), most, replace=False))]
-
-
-def _vectors(version: Version, keys: Collection[str]) -> dict[str, NDArray[np.float32]]:
-    """Read the vectors of some rows, a batch at a time."""
-    version.table.check_files(version.manifest.version)
-    wanted, found = pa.array(sorted(keys), pa.string()), {}
-    for batch in iter_batches(version.table, version.manifest.version, ["row_key", "embedding"]):
-        rows = batch.filter(pc.is_in(batch["row_key"].cast(pa.string()), value_set=wanted))
-        for key, vector in zip(rows["row_key"].to_pylist(), rows["embedding"], strict=True):
-            found[key] = np.asarray(vector.values, dtype=np.float32)
-    return found
 
 
 def _geometry(
