@@ -13,11 +13,13 @@ from boldstream.drawing import COLOURS, INK, MUTED, REST, png
 from boldstream.tables.quality.measure import BEFORE, NEW_AFTER, NEW_BEFORE, Quality
 
 N_BINS = 25
+NARROWEST = 0.1
+"""Of the bars' axis, so that next to nothing looks like it."""
 BARS = {
-    NEW_BEFORE: ("before\n(new scans)", REST),
-    NEW_AFTER: ("after\n(new scans)", COLOURS[0]),
-    BEFORE: ("before\n(these rows)", REST),
-    "": ("after\n(these rows)", COLOURS[1]),
+    NEW_BEFORE: ("new scans, before", REST),
+    NEW_AFTER: ("new scans, after", COLOURS[0]),
+    BEFORE: ("these rows, before", REST),
+    "": ("these rows, after", COLOURS[1]),
 }
 """What a bar is called, and its colour, by the end of the number's name."""
 
@@ -30,10 +32,10 @@ def draw_quality(quality: Quality) -> bytes:
     _draw_spectrum(axes[0, 0], quality)
     _draw_std(axes[0, 1], quality)
     _draw_icc(axes[1, 0], quality)
-    inner = axes[1, 1].get_subplotspec().subgridspec(1, 2)
+    inner = axes[1, 1].get_subplotspec().subgridspec(2, 1)
     axes[1, 1].remove()
-    _draw_nuisance(figure.add_subplot(inner[0]), quality, SITE_ACCURACY, "Sites told", "balanced accuracy")
-    _draw_nuisance(figure.add_subplot(inner[1]), quality, MOTION_R2, "Motion told", "R²")
+    _draw_nuisance(figure.add_subplot(inner[0]), quality, SITE_ACCURACY, "Sites told: balanced accuracy")
+    _draw_nuisance(figure.add_subplot(inner[1]), quality, MOTION_R2, "Motion told: R²")
     return png(figure)
 
 
@@ -55,6 +57,7 @@ def _draw_spectrum(ax: Axes, quality: Quality) -> None:
         level = np.exp(np.log(shares).mean() + alpha * np.log(ranks).mean())
         ax.loglog(ranks, level * ranks**-alpha, color=INK, linewidth=1, label=f"slope −{alpha:.2f} (α-ReQ)")
         ax.legend(loc="lower left")
+    ax.set_ylim(shares.min() / 2, shares.max() * 2)
     ax.set_xlabel("component")
     ax.set_ylabel("share of variance")
 
@@ -87,26 +90,26 @@ def _draw_icc(ax: Axes, quality: Quality) -> None:
     ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
     ax.set_xlabel("ICC(3,1)")
     ax.set_ylabel("dimensions")
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
     return None
 
 
-def _draw_nuisance(ax: Axes, quality: Quality, name: str, title: str, unit: str) -> None:
+def _draw_nuisance(ax: Axes, quality: Quality, name: str, title: str) -> None:
     ax.set_title(title)
     bars = {end: quality.values[f"{name}{end}"] for end in BARS if f"{name}{end}" in quality.values}
     if not bars:
-        return _say(ax, "cannot be looked for:\ntoo few subjects")
-    only = set(bars) == {""}
+        return _say(ax, "cannot be looked for: too few subjects")
+    only, values = set(bars) == {""}, list(bars.values())
     labels = ["these rows"] if only else [BARS[end][0] for end in bars]
-    values = list(bars.values())
-    drawn = ax.bar(labels, values, color=[BARS[end][1] for end in bars], width=0.7)
-    ax.bar_label(drawn, [f"{value:.2f}" for value in values], fontsize=8, padding=2)
+    colours = [COLOURS[0]] if only else [BARS[end][1] for end in bars]
+    drawn = ax.barh(labels, values, color=colours, height=0.3 if only else 0.7)
+    ax.bar_label(drawn, [f"{value:z.2f}" for value in values], fontsize=8, padding=3)
     chance = quality.values.get(SITE_CHANCE, 0.0) if name == SITE_ACCURACY else 0.0
-    ax.axhline(chance, color=INK, linewidth=1, linestyle=(0, (4, 2)), label=f"chance {chance:.2f}")
-    ax.set_ylim(min(0.0, *values) * 1.2, max(*values, chance, 0.1) * 1.25)
-    ax.tick_params(axis="x", labelsize=7)
-    if only:
-        ax.set_xlim(-1, 1)
-    ax.set_ylabel(unit)
-    ax.legend(loc="upper right", borderaxespad=0)
+    ax.axvline(chance, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    widest = max(*values, chance, NARROWEST)
+    lowest = min(0.0, *values)
+    ax.set_xlim(lowest - (0.15 * (widest - lowest) if lowest < 0 else 0.0), 1.12 * widest)
+    ax.set_ylim(len(bars) - 0.4, -0.6)
+    ax.set_xlabel(f"dashed: chance, {chance:.2f}")
+    ax.tick_params(axis="y", length=0)
     return None

@@ -184,6 +184,8 @@ def _measure_nuisance(found: Quality) -> None:
 
 def _nuisance_of(found: Quality, x: NDArray[np.float64]) -> dict[str, float]:
     rows, seed = found.sample.rows, found.config.seed
+    if not np.ptp(x, axis=0).any():
+        raise ValueError("all rows are equal")
     sites = site_accuracy(x, rows["site"], rows["subject"], seed)
     motion = motion_r2(x, rows[MOTION], rows["subject"], seed)
     for told, what, why in (

@@ -30,9 +30,9 @@ def write_quality(config: QualityConfig) -> tuple[Quality, Path]:
         raise OutputExistsError(f"--output: {folder} exists and is no page of a table's quality; choose another folder")
     with job_run("quality", version.label, config) as run:
         quality = measure_quality(config)
-        for other in (quality.against, quality.source, quality.version):  # the last is what the run's tags name
-            if other is not None:
-                run.log_parent(other.ref, other.manifest.rows)
+        read = [one for one in (quality.against, quality.source, quality.version) if one is not None]
+        for ref, rows in {one.ref: one.manifest.rows for one in read}.items():
+            run.log_parent(ref, rows)  # the last is the one that the run's tags name
         run.log_metrics({f"{PREFIX}{name}": value for name, value in quality.values.items()})
         with publish_folder(folder) as draft:
             write_page(quality, draft)
