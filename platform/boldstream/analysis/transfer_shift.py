@@ -17,7 +17,7 @@ RANGE = (0.025, 0.975)
 FAR = 0.95
 """Quantile of source rows' distances to other subjects' nearest row, beyond which a target row is far."""
 MOST = 2000
-"""Rows of either cohort whose distances are looked at."""
+"""Rows of either cohort whose vectors are compared, drawn at random."""
 N_LEVELS = 5
 
 
@@ -112,8 +112,8 @@ def vector_shift(
     ValueError
         If the matrices do not fit, or hold values that are not finite.
     """
-    x, z = finite_matrix(source, "source"), finite_matrix(target, "target")
-    who, other = (np.asarray(names, dtype=str) for names in (source_subjects, target_subjects))
+    x, who = _some(source, source_subjects, "source", seed)
+    z, other = _some(target, target_subjects, "target", seed)
     drifted = drift(x, z, known_subjects=who, new_subjects=other, seed=seed)
     if drifted is None:
         return None
@@ -136,10 +136,8 @@ def far_share(source: ArrayLike, target: ArrayLike, source_subjects: ArrayLike, 
     Far is beyond the 95 % quantile of source rows' distances to the nearest row of another subject, so 0.05 is expected
     of people drawn alike; of 150 source subjects, 0.01 to 0.1. Dimensions count in the source's standard deviations.
     """
-    rng = np.random.default_rng(seed)
-    x, z = finite_matrix(source, "source"), finite_matrix(target, "target")
-    at, asked = (np.sort(rng.permutation(len(rows))[:MOST]) for rows in (x, z))
-    x, z, who = x[at], z[asked], np.asarray(source_subjects, dtype=str)[at]
+    x, who = _some(source, source_subjects, "source", seed)
+    z, _ = _some(target, np.zeros(len(np.atleast_1d(target))), "target", seed)
     unit = x.std(axis=0)
     scale = np.where(unit > 0, unit, 1.0)
     x, z = x / scale, z / scale
@@ -147,6 +145,13 @@ def far_share(source: ArrayLike, target: ArrayLike, source_subjects: ArrayLike, 
     own[who[:, None] == who] = np.inf
     limit = np.quantile(own.min(axis=1), FAR)
     return float((_distances(z, x).min(axis=1) > limit).mean())
+
+
+def _some(x: ArrayLike, subjects: ArrayLike, name: str, seed: int) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+    """Return at most `MOST` rows, drawn at random, and their subjects."""
+    matrix, who = finite_matrix(x, name), np.asarray(subjects, dtype=str)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(matrix))[:MOST])
+    return matrix[rows], who[rows]
 
 
 def _distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

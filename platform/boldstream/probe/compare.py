@@ -9,7 +9,6 @@ from boldstream.analysis.contest import Contest, contest
 from boldstream.analysis.folds import FoldSet
 from boldstream.analysis.nested import Predictions, TargetKind
 from boldstream.interrupts import raise_if_interrupted
-from boldstream.probe.outcome import Outcome
 from boldstream.probe.spec import TrialSpec
 
 WAIT_S = 5.0
@@ -30,13 +29,13 @@ def pairs_of(specs: Sequence[TrialSpec]) -> list[tuple[TrialSpec, TrialSpec]]:
 
 
 def compare_all(
-    specs: Sequence[TrialSpec], outcomes: Mapping[str, Outcome], folds: Mapping[str, FoldSet]
+    specs: Sequence[TrialSpec], predictions: Mapping[str, Predictions], folds: Mapping[str, FoldSet]
 ) -> list[tuple[TrialSpec, TrialSpec, Contest]]:
     """Compare all pairs by their kind's first metric.
 
     Parameters
     ----------
-    outcomes : mapping of str to Outcome
+    predictions : mapping of str to Predictions
         By `TrialSpec.key`.
     folds : mapping of str to FoldSet
         By target.
@@ -47,8 +46,8 @@ def compare_all(
     pairs = pairs_of(specs)
     tasks = [
         compare.remote(
-            outcomes[first.key].predictions,
-            outcomes[second.key].predictions,
+            predictions[first.key],
+            predictions[second.key],
             first.kind,
             folds[first.target].groups,
             first.bootstrap,

@@ -7,11 +7,12 @@ import pydantic
 from boldstream.analysis.steps import Impute
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
+from boldstream.probe.transfer.config import TransferSpec
 from boldstream.refs import ArtifactName
 
-HeadChoice = Literal["ridge", "kernel_ridge", "logistic", "svm", "knn", "mlp"]
+HeadChoice = Literal["ridge", "kernel_ridge", "logistic", "svm", "prototype", "knn", "mlp"]
 BaselineName = Literal["mean", "confounds", "fc", "fc_kernel", "fc_reduced", "tangent", "moments"]
-CLASSIFIERS = ("logistic", "svm")
+CLASSIFIERS = ("logistic", "svm", "prototype")
 
 
 class TargetSpec(Config):
@@ -166,6 +167,9 @@ class ProbeConfig(Config):
     folds: FoldSpec = FoldSpec()
     """Nested cross-validation."""
 
+    transfer: TransferSpec = TransferSpec()
+    """Learn from some scans, apply unchanged to others that were not seen. Only a YAML file can name them."""
+
     adjust: str | None = None
     """YAML file of a recipe whose steps are fitted in every training fold; a target is left out of what they regress
     out. None: vectors as the tables have them, standardised."""
@@ -216,6 +220,14 @@ class ProbeConfig(Config):
             raise ValueError(f"targets: {twice[0]!r} is there twice")
         if (self.adjust_baselines or self.unseen_site != "refuse") and self.adjust is None:
             raise ValueError("adjust_baselines and unseen_site have no effect without adjust; name a recipe")
+        if self.transfer.tables and self.transfer.tables.keys() != self.tables.keys():
+            raise ValueError(f"transfer.tables: name the same as in tables ({', '.join(self.tables)})")
+        if self.transfer.is_asked and self.permutations:
+            raise ValueError("permutations: a transfer has no permutation test; leave them out")
+        if self.transfer.is_asked and self.adjust and self.unseen_site == "refuse":
+            raise ValueError(
+                "with adjust, the sites of the cohort that was not seen are unseen: set unseen_site: pooled"
+            )
         if self.adjust and self.folds.scheme == "leave_site_out" and self.unseen_site == "refuse":
             raise ValueError("with adjust and leave_site_out every test site is unseen: set unseen_site: pooled")
         return self

@@ -45,7 +45,7 @@ def make_frames(
     )
     return {
         SCORES: _adjusted(scores),
-        CONTESTS: pd.DataFrame([_contest_row(*one) for one in compared], columns=CONTESTS_SCHEMA.names),
+        CONTESTS: pd.DataFrame([contest_row(*one) for one in compared], columns=CONTESTS_SCHEMA.names),
         PREDICTIONS: pd.concat(
             [_predictions(spec, outcomes[spec.key], targets[spec.target]) for spec in specs], ignore_index=True
         )[PREDICTIONS_SCHEMA.names],
@@ -86,7 +86,8 @@ def _adjusted(scores: pd.DataFrame) -> pd.DataFrame:
     return scores
 
 
-def _contest_row(first: TrialSpec, second: TrialSpec, found: Contest) -> dict[str, Any]:
+def contest_row(first: TrialSpec, second: TrialSpec, found: Contest) -> dict[str, Any]:
+    """Return a comparison as a row of the contests."""
     return {
         "target": first.target,
         "metric": found.metric,

@@ -81,6 +81,8 @@ def open_tables(config: ProbeConfig) -> tuple[dict[str, EmbeddingTable], Cohort]
     there = [name for name in tables[first].table.schema.names if name not in NO_TARGETS]
     for target in config.targets:
         check_column(target.column, there, "targets")
+    for column in config.transfer.columns:
+        check_column(column, there, "transfer")
     if config.folds.family is not None:
         check_column(config.folds.family, there, "folds.family")
     parent = next((one for one in tables[first].manifest.parents if one.role == "cohort"), None)
@@ -139,6 +141,7 @@ def _columns(config: ProbeConfig, table: EmbeddingTable) -> list[str]:
     wanted = ["subject", "site", "age", "sex", "mean_fd", "global_signal_flag", *config.confounds]
     wanted += [target.column for target in config.targets]
     wanted += [config.folds.family] if config.folds.family else []
+    wanted += ["t_r", *config.transfer.columns] if config.transfer.is_asked else []
     there = set(table.table.schema.names)
     return [name for name in dict.fromkeys(wanted) if name in there and name != "scan_key"]
 

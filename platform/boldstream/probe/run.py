@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 
 from boldstream.analysis.steps import Step
+from boldstream.artifacts.cohort import Cohort
+from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.artifacts.manifest import Parent
 from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results, publish_results
 from boldstream.cluster import connect
@@ -23,6 +25,8 @@ from boldstream.probe.pictures import comparison_page, forest_plot
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds, steps_of, target_material
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.targets import Target, read_target
+from boldstream.probe.transfer.run import transfer_tables
+from boldstream.probe.transfer.sides import target_config
 from boldstream.probe.tuning import run_trials
 from boldstream.probe.wording import write_sentences
 from boldstream.progress import Progress
@@ -57,23 +61,40 @@ def probe_table(config: ProbeConfig) -> ResultsRef:
     tables, cohort = open_tables(config)
     steps = steps_of(config)
     warehouse = Warehouse.at(config.warehouse)
-    identity = {
-        "config": config.identity()
-        | {"tables": {name: table.ref.uri for name, table in tables.items()}}
-        | {"adjust": [step.model_dump(mode="json") for step in steps]},
-        "rows": {name: table.ref.digest for name, table in tables.items()} | {"cohort": cohort.ref.digest},
-    }
+    unseen = open_tables(target_config(config)) if config.transfer.tables else None
+    identity = _identity(config, tables, cohort, steps, unseen)
     with job_run("probe", config.output, config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         for name, table in tables.items():
             run.log_parent(table.ref, table.manifest.rows)
             run.set_tags({f"parent.table.{name}": table.ref.pointer})
+        for table in unseen[0].values() if unseen else ():
+            run.log_parent(table.ref, table.manifest.rows)
         if found := find_results(warehouse, config.output, identity):
             logger.info("probe: results %s are of these tables already", found.label)
+        elif config.transfer.is_asked:
+            found = transfer_tables(config, read_material(config, tables, cohort), steps, identity, run)
         else:
             found = _probe(config, read_material(config, tables, cohort), steps, identity, run)
         _report(found, run)
     return found.ref
+
+
+def _identity(
+    config: ProbeConfig,
+    tables: Mapping[str, EmbeddingTable],
+    cohort: Cohort,
+    steps: Sequence[Step],
+    unseen: tuple[Mapping[str, EmbeddingTable], Cohort] | None,
+) -> dict[str, Any]:
+    """Return what results are of and how they are made, and of which rows."""
+    told = config.identity() | {"tables": {name: table.ref.uri for name, table in tables.items()}}
+    rows = {name: table.ref.digest for name, table in tables.items()} | {"cohort": cohort.ref.digest}
+    if unseen is not None:
+        told["transfer"] |= {"tables": {name: table.ref.uri for name, table in unseen[0].items()}}
+        rows |= {f"unseen.{name}": table.ref.digest for name, table in unseen[0].items()}
+        rows |= {"unseen.cohort": unseen[1].ref.digest}
+    return {"config": told | {"adjust": [step.model_dump(mode="json") for step in steps]}, "rows": rows}
 
 
 def _probe(
@@ -98,7 +119,8 @@ def _probe(
         logger.info("probe: computing %s of %d scans", " and ".join(sorted(kinds)), len(material.keys))
         sources |= compute_features(material.cohort, material.keys, kinds)
     outcomes = _run_trials(config, specs, sources, {name: ray.put(one) for name, one in shared.items()}, folder, run)
-    compared = compare_all(specs, outcomes, {name: target.folds for name, target in targets.items()})
+    predictions = {key: found.predictions for key, found in outcomes.items()}
+    compared = compare_all(specs, predictions, {name: target.folds for name, target in targets.items()})
     frames = make_frames(specs, outcomes, targets, compared)
     headline, sentences = write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material))
     found = publish_results(

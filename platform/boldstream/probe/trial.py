@@ -79,7 +79,7 @@ def run_trial(spec: TrialSpec, target: TargetMaterial, x: Any) -> Outcome:
     if spec.permutations:
         drawn = permutations_of(spec, target)
         p = permutation_test(found, permutation_null(rows, drawn, target.folds, head, **options), spec.kind)
-    return Outcome(found, estimates, p, _n_dims(spec, rows), time.monotonic() - begun)
+    return Outcome(found, estimates, p, count_dims(spec, rows), time.monotonic() - begun)
 
 
 def input_rows(spec: TrialSpec, target: TargetMaterial, x: Any) -> Any:
@@ -125,7 +125,7 @@ def permutations_of(spec: TrialSpec, target: TargetMaterial) -> NDArray[np.float
     return permuted_targets(target.y, drawn, stay)
 
 
-def _n_dims(spec: TrialSpec, rows: Any) -> int:
+def count_dims(spec: TrialSpec, rows: Any) -> int:
     """Return the number of features before an adjustment."""
     if spec.representation == "fc_reduced":
         return int(spec.components or 0)

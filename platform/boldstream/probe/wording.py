@@ -65,7 +65,7 @@ def write_sentences(scores: pd.DataFrame, contests: pd.DataFrame, notes: Sequenc
 def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first: str) -> list[Sentence]:
     rows = primary[primary["target"] == target]
     own = rows[rows["representation"] == first].iloc[0]
-    score = f"{METRIC_NAMES[own['metric']]} {_interval(own['value'], own['low'], own['high'])}"
+    score = f"{METRIC_NAMES[own['metric']]} {interval(own['value'], own['low'], own['high'])}"
     found = []
     if not own["low"] > CHANCE[own["metric"]]:
         found.append(Sentence(NOTHING, f"{target}: {first} is not told apart from {_chance_words(own)} ({score})."))
@@ -75,13 +75,13 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
             found.append(Sentence(order, _lost(target, first, one)))
     if may_claim(own, against):
         beaten = [title_of(name) for name in against.loc[against["verdict"] == BETTER, "second"]]
-        found.append(Sentence(CLAIM, f"{target}: {first} tells more than {_list(beaten)} ({score})."))
+        found.append(Sentence(CLAIM, f"{target}: {first} tells more than {listed(beaten)} ({score})."))
     else:
         beaten = [
             title_of(n) for n in against.loc[(against["verdict"] == BETTER) & (against["second"] != "mean"), "second"]
         ]
         if beaten:
-            found.append(Sentence(CLAIM, f"{target}: {first} tells more than {_list(beaten)}, which is no claim yet."))
+            found.append(Sentence(CLAIM, f"{target}: {first} tells more than {listed(beaten)}, which is no claim yet."))
     if (p := own["p_adjusted"]) == p:
         how = "is" if p < 0.05 else "is not"
         found.append(
@@ -124,12 +124,12 @@ def _headline(primary: pd.DataFrame, contests: pd.DataFrame, first: str) -> str:
     if told["worse"]:
         names = against[against["verdict"] == WORSE]
         names = names[names["target"].isin(told["worse"]) & names["second"].isin((*FC_BASELINES, "confounds"))]
-        who = _list([title_of(name) for name in dict.fromkeys(names["second"])])
-        parts.append(f"does worse than {who} at {_list(told['worse'])}")
+        who = listed([title_of(name) for name in dict.fromkeys(names["second"])])
+        parts.append(f"does worse than {who} at {listed(told['worse'])}")
     if told["untold"]:
-        parts.append(f"is not shown to beat connectivity and confounds at {_list(told['untold'])}")
+        parts.append(f"is not shown to beat connectivity and confounds at {listed(told['untold'])}")
     if told["claimed"]:
-        parts.append(f"beats connectivity and confounds at {_list(told['claimed'])}")
+        parts.append(f"beats connectivity and confounds at {listed(told['claimed'])}")
     few = int(own["n_subjects"].min())
     end = f"; {few} subjects are too few for a claim" if few < SMALL else ""
     return f"{first} {'; it '.join(parts)}{end}."
@@ -147,7 +147,7 @@ def _small(primary: pd.DataFrame) -> list[str]:
 def _lost(target: str, first: str, one: Mapping[Hashable, Any]) -> str:
     what = "does worse than" if one["verdict"] == WORSE else "is not told apart from"
     numbers = f"{METRIC_NAMES[one['metric']]} {one['first_value']:.3f} against {one['second_value']:.3f}"
-    gap = _interval(one["difference"], one["low"], one["high"])
+    gap = interval(one["difference"], one["low"], one["high"])
     return f"{target}: {first} {what} {title_of(one['second'])} ({numbers}; difference {gap})."
 
 
@@ -155,9 +155,11 @@ def _chance_words(own: pd.Series) -> str:
     return "knowing nothing" if own["metric"] == "r2" else "guessing"
 
 
-def _interval(value: float, low: float, high: float) -> str:
+def interval(value: float, low: float, high: float) -> str:
+    """Return a number with its interval."""
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _list(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names joined as in a sentence."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
