@@ -135,7 +135,7 @@ def recalibrate(
 
     None where there are fewer than five subjects, or those outside a fold have one class only.
     """
-    y, guess, chance = predictions.y, predictions.predicted[:, 0], predictions.probability[:, 0]
+    y, guess = predictions.y, predictions.predicted[:, 0]
     if scans["subject"].nunique() < N_RECALIBRATION:
         return None
     fold = nested_folds(scans, y, n_folds=N_RECALIBRATION, n_inner=2, seed=seed).outer[0]
@@ -149,10 +149,10 @@ def recalibrate(
             continue
         if np.ptp(y[train]) == 0:
             return None
-        odds = log_odds(chance)
-        curve = fit_curve(odds[train], y[train])
-        new[test] = curve.decision_function(odds[test][:, None]) - log_odds(null[test][:1])
-        probability[test] = curve.predict_proba(odds[test][:, None])[:, 1]
+        # decision values, not probabilities: an offset may have driven those to 0 or 1, where they are all alike
+        curve = fit_curve(guess[train], y[train])
+        new[test] = curve.decision_function(guess[test][:, None]) - log_odds(null[test][:1])
+        probability[test] = curve.predict_proba(guess[test][:, None])[:, 1]
     return Predictions(
         f"{predictions.folds_id}-recalibrated",
         y,

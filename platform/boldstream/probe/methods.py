@@ -45,6 +45,6 @@ def notes_of(config: ProbeConfig, material: Material) -> list[str]:
             )
     if material.n_sampled_from > len(material.keys):
         notes.append(f"{len(material.keys)} of {material.n_sampled_from} scans were taken, those of random subjects.")
-    if config.permutations == 0:
+    if config.permutations == 0 and not config.transfer.is_asked:
         notes.append("Nothing was permuted, so there are no p values.")
     return notes

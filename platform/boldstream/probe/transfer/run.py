@@ -22,7 +22,7 @@ from boldstream.probe.plan import SOURCES, plan_trials, present_confounds
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.frames import Transfer, make_transfer_frames, scheme_of
 from boldstream.probe.transfer.picture import draw_transfer
-from boldstream.probe.transfer.sides import Half, read_halves, read_sides
+from boldstream.probe.transfer.sides import Half, read_halves, read_sides, target_config
 from boldstream.probe.transfer.trial import UNCHANGED, TransferOutcome, run_transfer
 from boldstream.probe.transfer.wording import write_transfer_sentences
 from boldstream.progress import Progress
@@ -51,16 +51,10 @@ def transfer_tables(
     ConfigError
         If the unseen cohort's tables are of other models.
     """
-    import ray
-
     sides = read_sides(config, material)
     halves = read_halves(config, sides, steps)
     connect(config.cluster)
-    kinds = {source for source in (SOURCES[name] for name in config.baselines) if source is not None}
-    inputs: list[dict[str, Any]] = []
-    for side in sides:
-        told = {name: ray.put(vectors) for name, vectors in side.vectors.items()}
-        inputs.append(told | (compute_features(side.cohort, side.keys, kinds) if kinds else {}))
+    inputs = [_inputs(config, side) for side in sides]
     made = _run_all(config, sides, halves, steps, inputs, run)
     compared = compare_all(
         [one.spec for one in made],
@@ -69,12 +63,10 @@ def transfer_tables(
     )
     frames = make_transfer_frames(made, compared)
     overlaps = covariate_overlap(sides[0].scans, sides[1].scans, COVARIATES)
-    subjects = [side.scans["subject"].to_numpy() for side in sides]
-    compare = ray.remote(vector_shift)
-    tasks = [compare.remote(*(one[name] for one in inputs), *subjects, seed=config.seed) for name in config.tables]
-    shifts: dict[str, VectorShift | None] = dict(zip(config.tables, ray.get(tasks), strict=True))
+    shifts = _shifts(config, sides, inputs)
+    notes = notes_of(config, material) + (notes_of(target_config(config), sides[1]) if config.transfer.tables else [])
     headline, sentences = write_transfer_sentences(
-        made, frames[SCORES], frames[CONTESTS], overlaps, shifts, notes_of(config, sides[0]), config.transfer
+        made, frames[SCORES], frames[CONTESTS], overlaps, shifts, list(dict.fromkeys(notes)), config.transfer
     )
     parents = [Parent.of(table.ref) for side in sides for table in side.tables.values()]
     parents += [Parent.of(side.cohort.ref) for side in sides]
@@ -97,6 +89,27 @@ def transfer_tables(
     )
     _log_picture(found, run)
     return found
+
+
+def _inputs(config: ProbeConfig, side: Material) -> dict[str, Any]:
+    """Put a side's vectors into the object store, and the features that baselines read."""
+    import ray
+
+    kinds = {source for source in (SOURCES[name] for name in config.baselines) if source is not None}
+    vectors = {name: ray.put(values) for name, values in side.vectors.items()}
+    return vectors | (compute_features(side.cohort, side.keys, kinds) if kinds else {})
+
+
+def _shifts(
+    config: ProbeConfig, sides: tuple[Material, Material], inputs: Sequence[Mapping[str, Any]]
+) -> dict[str, VectorShift | None]:
+    """Compare the sides' vectors, a table a task."""
+    import ray
+
+    subjects = [side.scans["subject"].to_numpy() for side in sides]
+    compare = ray.remote(vector_shift)
+    tasks = [compare.remote(*(one[name] for one in inputs), *subjects, seed=config.seed) for name in config.tables]
+    return dict(zip(config.tables, ray.get(tasks), strict=True))
 
 
 def _run_all(

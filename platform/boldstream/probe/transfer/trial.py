@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from boldstream.analysis.calibration import Calibration
 from boldstream.analysis.contest import Contest
 from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.intervals import Estimate, bootstrap_ci
-from boldstream.analysis.nested import METRICS, Metric, Predictions, predict_nested
+from boldstream.analysis.nested import METRICS, Predictions, predict_nested
 from boldstream.analysis.steps import needed
 from boldstream.analysis.transfer import Side, calibration, degradation, on_folds_of, transfer
 from boldstream.analysis.transfer_shift import extrapolated
@@ -15,7 +18,9 @@ from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.sides import Half
 from boldstream.probe.trial import count_dims, front_of, input_rows
 
-UNCHANGED, IN_COHORT = "unchanged", "in_cohort"
+UNCHANGED, RECENTRED, RECALIBRATED, IN_COHORT = "unchanged", "recentred", "recalibrated", "in_cohort"
+RANKS = frozenset({"auroc", "auprc", "r"})
+"""Metrics of who is ranked above whom: what is recalibrated ranks as what is unchanged, but for noise between folds."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class TransferOutcome:
         ``unchanged``, ``recentred``, ``recalibrated`` where there are such; all on the unseen cohort's own folds, so
         that R2 is against its own means. ``in_cohort``: learnt there, by nested cross-validation.
     estimates : dict of str to dict of str to Estimate
-        By the same names, and by metric; ``unchanged`` also has ``r2_source``, against the source's mean.
+        By the same names, and by metric; ``unchanged`` also has ``r2_source``, against the source's mean,
+        ``recalibrated`` has none of `RANKS`.
     calibration : dict of str to Calibration
     lost : Contest
         ``unchanged`` against ``in_cohort``.
@@ -90,17 +96,13 @@ def run_transfer(
     )
     told = {name: on_folds_of(one, own) for name, one in found.versions.items()} | {IN_COHORT: own}
     units = target.target.folds.groups
-
-    def estimate(metric: Metric, one: Predictions) -> Estimate:
-        return bootstrap_ci(metric, *one.arrays, n=spec.bootstrap, seed=spec.seed, method="bca", units=units)
-
-    metrics = METRICS[spec.kind]
-    estimates = {
-        version: {name: estimate(metric, one) for name, metric in metrics.items()} for version, one in told.items()
-    }
+    estimates = {name: _estimates(spec, one, units) for name, one in told.items()}
+    if RECALIBRATED in estimates:
+        for name in RANKS & estimates[RECALIBRATED].keys():
+            del estimates[RECALIBRATED][name]
     beyond = float("nan")
     if spec.kind == "continuous":
-        estimates[UNCHANGED]["r2_source"] = estimate(metrics["r2"], found.unchanged)
+        estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units)["r2"]
         beyond = extrapolated(found.unchanged.predicted, source.target.y)
     return TransferOutcome(
         predictions=told,
@@ -113,3 +115,11 @@ def run_transfer(
         n_train_subjects=found.n_train_subjects,
         n_inner=found.n_inner,
     )
+
+
+def _estimates(spec: TrialSpec, predictions: Predictions, units: NDArray[np.int64]) -> dict[str, Estimate]:
+    """Return all metrics with their intervals over subjects."""
+    return {
+        name: bootstrap_ci(metric, *predictions.arrays, n=spec.bootstrap, seed=spec.seed, method="bca", units=units)
+        for name, metric in METRICS[spec.kind].items()
+    }

@@ -5,17 +5,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from boldstream.analysis.nested import TargetKind
 from boldstream.analysis.transfer_shift import Overlap, VectorShift
 from boldstream.probe.transfer.config import TransferSpec
 from boldstream.probe.transfer.frames import Transfer
-from boldstream.probe.transfer.trial import IN_COHORT, UNCHANGED
+from boldstream.probe.transfer.trial import IN_COHORT, RECALIBRATED, RECENTRED, UNCHANGED, TransferOutcome
 from boldstream.probe.wording import METRIC_NAMES, interval, listed, title_of, write_sentences
 
 MEANT_OUTSIDE = 0.05
 """Share of unseen scans beyond the source's range that is expected, and not worth a sentence."""
 FEWEST_TO_SPLIT = 10
 """Scans within and beyond the range, at least, for their errors to be put beside each other."""
-RECENTRED, RECALIBRATED = "recentred", "recalibrated"
+LEAST_SPREAD = 0.05
+"""Of predicted numbers, in standard deviations of the target, below which they count as constant."""
 
 
 def write_transfer_sentences(
@@ -78,23 +80,35 @@ def _calibrated(one: Transfer) -> list[str]:
     told, metric = found.calibration[UNCHANGED], next(iter(found.estimates[IN_COHORT]))
     unit = "too low" if told.in_the_large > 0 else "too high"
     off = f"{abs(told.in_the_large):.3g} {unit} on average"
-    slope = "no slope (they do not vary)" if np.isnan(told.slope) else f"a slope of {told.slope:.2f} (1 is right)"
+    slope = "they hardly vary" if not _varies(found, spec.kind) else f"have a slope of {told.slope:.2f} (1 is right)"
     what = "predictions" if spec.kind == "continuous" else "probabilities"
-    sentences = [f"{spec.target}: {what} of {spec.representation} are {off}, with {slope}."]
+    sentences = [f"{spec.target}: {what} of {spec.representation} are {off}, and {slope}."]
     for version, how in (
         (RECENTRED, "vectors moved to the source's mean, which uses the unseen cohort's vectors and no target"),
         (RECALIBRATED, "recalibrated out of fold, which uses the unseen cohort's own targets"),
     ):
         if version in found.calibration:
-            after = found.calibration[version]
-            score = found.estimates[version][metric].value
+            after, name = found.calibration[version], metric if metric in found.estimates[version] else "brier"
+            scores = [found.estimates[one][name].value for one in (version, UNCHANGED)]
             sentences.append(
-                f"{spec.target}: {how}: {after.in_the_large:+.3g} off on average, slope {after.slope:.2f}, "
-                f"{METRIC_NAMES[metric]} {score:.3f} (unchanged: {found.estimates[UNCHANGED][metric].value:.3f})."
+                f"{spec.target}: {how}: {after.in_the_large:+.2g} off on average, "
+                f"{_slope(after.slope, found, spec.kind)}{METRIC_NAMES.get(name, 'Brier score')} {scores[0]:.3f} "
+                f"(unchanged: {scores[1]:.3f})."
             )
     if found.extrapolated > MEANT_OUTSIDE:
         sentences.append(f"{spec.target}: {found.extrapolated:.0%} of predictions lie beyond all that was learnt from.")
     return sentences
+
+
+def _varies(found: TransferOutcome, kind: TargetKind) -> bool:
+    """Say whether predictions vary enough for a slope to mean anything; of classes a slope is of log odds."""
+    one = found.predictions[UNCHANGED]
+    told = found.calibration[UNCHANGED].slope
+    return not np.isnan(told) and (kind == "binary" or bool(one.predicted.std() > LEAST_SPREAD * one.y.std()))
+
+
+def _slope(slope: float, found: TransferOutcome, kind: TargetKind) -> str:
+    return f"slope {slope:.2f}, " if _varies(found, kind) and not np.isnan(slope) else ""
 
 
 def _beyond(one: Overlap) -> str:
