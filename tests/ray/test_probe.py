@@ -17,7 +17,7 @@ from probeable import N_DIMS, plant_table
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
-N_SUBJECTS, N_ROIS = 48, 8
+N_SUBJECTS, N_ROIS = 36, 6
 BASELINES = ("mean", "confounds", "fc", "fc_kernel", "fc_reduced", "tangent", "moments")
 
 
@@ -122,7 +122,7 @@ def test_probe__finds_what_is_planted_beside_all_baselines(config, people):
 
 
 def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config, job, caplog):
-    made = config(output="stopped", tune={"max_concurrent": 1}, baselines=["mean", "confounds"], bootstrap=2000)
+    made = config(output="stopped", tune={"max_concurrent": 1}, baselines=["mean", "confounds"], bootstrap=500)
     trials = local_path(f"{made.warehouse}/results/stopped/trials")
     process = job("probe", made)
     deadline = time.monotonic() + 120

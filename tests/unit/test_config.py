@@ -25,6 +25,8 @@ from boldstream.nightly import NightlyConfig
 from boldstream.nightly.config import GateConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
+from boldstream.probe import ProbeConfig
+from boldstream.probe.config import FoldSpec, Grids, Heads, TargetSpec, TuneSpec
 from boldstream.report import ReportConfig
 from boldstream.shift import ShiftConfig
 from boldstream.strategy import Strategy
@@ -39,6 +41,7 @@ ROOMS = {
     "embed": EmbedConfig,
     "adjust": AdjustConfig,
     "nightly": NightlyConfig,
+    "probe": ProbeConfig,
     "report": ReportConfig,
     "shift": ShiftConfig,
     "strategies": Strategy,
@@ -255,6 +258,11 @@ CLASSES = [
     ProjectStep,
     ResidualizeStep,
     Impute,
+    TargetSpec,
+    Heads,
+    Grids,
+    FoldSpec,
+    TuneSpec,
     WindowSpec,
     BrainJEPAConfig,
     SyntheticSpec,

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from boldstream.analysis.steps import Step, check_target
-from boldstream.config import digest_json
 from boldstream.errors import ConfigError, ResultsError
 from boldstream.probe.config import BaselineName, ProbeConfig
 from boldstream.probe.features import CONNECTIVITY, SERIES
@@ -164,4 +163,4 @@ def _digest_target(target: Target) -> str:
 
 
 def _digest_frame(scans: pd.DataFrame) -> str:
-    return digest_json([scans.columns.tolist(), scans.reset_index().astype("object").astype(str).to_numpy().tolist()])
+    return hashlib.sha256(scans.to_csv().encode()).hexdigest()

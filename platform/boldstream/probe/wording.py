@@ -20,6 +20,7 @@ NAMES = {
 }
 METRIC_NAMES = {"r2": "R²", "auroc": "AUROC"}
 CHANCE = {"r2": 0.0, "auroc": 0.5}
+LEVEL = 0.05
 WORSE, NOT_APART, BETTER = "worse", "not told apart", "better"
 LOSES, NOTHING, UNTOLD, CLAIM = 0, 1, 2, 3
 """Order of sentences: worst news first."""
@@ -83,10 +84,10 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
         if beaten:
             found.append(Sentence(CLAIM, f"{target}: {first} tells more than {_list(beaten)}, which is no claim yet."))
     if (p := own["p_adjusted"]) == p:
-        how = "is" if p < 0.05 else "is not"
+        how = "is" if p <= LEVEL else "is not"
         found.append(
             Sentence(
-                CLAIM if p < 0.05 else NOTHING,
+                CLAIM if p <= LEVEL else NOTHING,
                 f"{target}: {first} {how} better than with permuted targets (p {own['p']:.3g}, over targets {p:.3g}).",
             )
         )
