@@ -143,6 +143,19 @@ def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config
     assert len(children_of("probe stopped")[1]) == 8
 
 
+def test_attention__is_probed_beside_the_mean(config):
+    made = config(output="pooled", attention=True, tables={"planted": "planted"}, targets=["age"], baselines=["mean"])
+    found = open_results(probe_table(made).pointer, "")
+    r2 = found.scores()[found.scores()["primary"]].set_index("representation")
+    assert r2["head"].to_dict() == {"planted": "ridge", "planted_attention": "attention", "mean": "mean"}
+    # all regions have the same signal, so there is nothing to gain
+    assert r2.loc["planted_attention", "value"] > 0.3
+    assert np.isnan(r2.loc["planted_attention", "p"])
+    assert ("planted", "planted_attention") in set(
+        found.contests()[["first", "second"]].itertuples(index=False, name=None)
+    )
+
+
 def test_trial__that_cannot_be_fitted_is_told_in_one_line(config, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     steps = [{"step": "harmonize", "keep": [], "min_per_site": 500}]

@@ -33,6 +33,11 @@ def test_targets__are_names_or_more():
         ({"heads": {"continuous": ["svm"]}}, "continuous: svm tells two classes apart; use ridge, kernel_ridge, knn"),
         ({"adjust_baselines": True}, "adjust_baselines and unseen_site have no effect without adjust"),
         ({"unseen_site": "pooled"}, "adjust_baselines and unseen_site have no effect without adjust"),
+        ({"attention": True, "adjust": "r.yaml"}, "attention pools latents that no step adjusts; ask for it without"),
+        (
+            {"attention": True, "tables": {"a_attention": "t"}},
+            "names that end with '_attention' are those of attention",
+        ),
         ({"adjust": "r.yaml", "folds": {"scheme": "leave_site_out"}}, "every test site is unseen: set unseen_site: po"),
     ],
 )

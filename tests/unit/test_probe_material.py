@@ -118,6 +118,8 @@ def test_tables__that_cannot_be_probed_are_refused(place, tmp_path):
     make_table(place[0], rows_of(range(N), **uneven), place[1], name="uneven")
     with pytest.raises(ResultsError, match=r"vectors of uneven@1 have different lengths, or none \(12, 5\)"):
         read(place, tables={"ours": "uneven"})
+    with pytest.raises(ResultsError, match="table toy@1 has no latents of regions to pool by attention; embed with a"):
+        read(place, attention=True)
     infinite = {"row_3": {"embedding": np.full(12, np.inf, np.float32)}}
     make_table(place[0], rows_of(range(N), **infinite), place[1], name="infinite")
     with pytest.raises(ResultsError, match="table infinite@1 has vectors that are not finite"):

@@ -61,7 +61,7 @@ def test_trial__sees_nothing_of_test_rows(steps, representation):
         return predict(vectors[:, strongest], targets)
 
     check_out_of_fold(predict, x.astype(np.float64), y, folds)
-    with pytest.raises(ValueError, match="the target leaks|fitted to test rows"):
+    with pytest.raises(ValueError, match=r"the target leaks|fitted to test rows"):
         check_out_of_fold(careless, x.astype(np.float64), y, folds)
 
 

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from boldstream.probe.pictures import comparison_page, forest_plot
-from boldstream.probe.wording import write_sentences
+from boldstream.probe.wording import title_of, write_sentences
 
 NAN = float("nan")
 
@@ -47,22 +47,22 @@ def test_claim__needs_better_than_connectivity_and_confounds():
         (
             {"confounds": "better", "fc": "worse"},
             "ours does worse than functional connectivity at age.",
-            "age: ours does worse than functional connectivity (R² 0.400 against 0.200; difference 0.200 [",
+            "age: ours (R² 0.400) does worse than functional connectivity (0.200; difference 0.200 [0.100, 0.300]).",
         ),
         (
             {"fc": "better", "confounds": "worse"},
             "ours does worse than confounds alone at age.",
-            "age: ours does worse than confounds alone (R²",
+            "age: ours (R² 0.400) does worse than confounds alone (0.200",
         ),
         (
             {"fc": "better", "confounds": "not_told_apart"},
             "ours is not shown to beat connectivity and confounds at age.",
-            "age: ours is not told apart from confounds alone (R²",
+            "age: ours (R² 0.400) is not told apart from confounds alone (0.200",
         ),
         (
             {"fc": "better", "tangent": "not_told_apart", "confounds": "better"},
             "ours is not shown to beat connectivity and confounds at age.",
-            "age: ours is not told apart from tangent-space connectivity",
+            "age: ours (R² 0.400) is not told apart from tangent-space connectivity (0.200",
         ),
         # without a connectivity beside it there is nothing to beat
         (
@@ -115,6 +115,12 @@ def test_headline__sorts_targets_by_what_became_of_them():
         "ours does worse than functional connectivity at sex; it is not shown to beat connectivity and confounds "
         "at iq; it beats connectivity and confounds at age."
     )  # fmt: skip
+
+
+def test_titles__are_words():
+    assert title_of("trained_attention") == "trained pooled by attention"
+    assert title_of("fc") == "functional connectivity"
+    assert title_of("trained") == "trained"
 
 
 def test_comparison__is_drawn_and_needs_no_network():

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from boldstream.probe.config import ATTENTION
+
 SMALL = 100
 """Subjects below which a score is off by chance by 10 points and more (Varoquaux 2018, NeuroImage 180:68)."""
 FC_BASELINES = ("fc", "fc_kernel", "fc_reduced", "tangent")
@@ -43,6 +45,8 @@ class Sentence:
 
 def title_of(name: str) -> str:
     """Return how sentences and pictures call a representation."""
+    if name.endswith(ATTENTION):
+        return f"{name.removesuffix(ATTENTION)} pooled by attention"
     return NAMES.get(name, name)
 
 
@@ -72,8 +76,9 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
         found.append(Sentence(NOTHING, f"{target}: {first} is not told apart from {_chance_words(own)} ({score})."))
     against = contests[(contests["target"] == target) & (contests["first"] == first)]
     for verdict, order in ((WORSE, LOSES), (NOT_APART, UNTOLD)):
-        for one in against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records"):
-            found.append(Sentence(order, _lost(target, first, one)))
+        rivals = against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records")
+        if rivals:
+            found.append(Sentence(order, _lost(target, first, rivals)))
     if may_claim(own, against):
         beaten = [title_of(name) for name in against.loc[against["verdict"] == BETTER, "second"]]
         found.append(Sentence(CLAIM, f"{target}: {first} tells more than {_list(beaten)} ({score})."))
@@ -145,11 +150,15 @@ def _small(primary: pd.DataFrame) -> list[str]:
     ]
 
 
-def _lost(target: str, first: str, one: Mapping[Hashable, Any]) -> str:
-    what = "does worse than" if one["verdict"] == WORSE else "is not told apart from"
-    numbers = f"{METRIC_NAMES[one['metric']]} {one['first_value']:.3f} against {one['second_value']:.3f}"
-    gap = _interval(one["difference"], one["low"], one["high"])
-    return f"{target}: {first} {what} {title_of(one['second'])} ({numbers}; difference {gap})."
+def _lost(target: str, first: str, rivals: Sequence[Mapping[Hashable, Any]]) -> str:
+    what = "does worse than" if rivals[0]["verdict"] == WORSE else "is not told apart from"
+    score = f"{METRIC_NAMES[rivals[0]['metric']]} {rivals[0]['first_value']:.3f}"
+    told = [
+        f"{title_of(one['second'])} ({one['second_value']:.3f}; "
+        f"difference {_interval(one['difference'], one['low'], one['high'])})"
+        for one in rivals
+    ]
+    return f"{target}: {first} ({score}) {what} {_list(told)}."
 
 
 def _chance_words(own: pd.Series) -> str:

@@ -11,7 +11,7 @@ from boldstream.analysis.heads.neighbours import NeighboursHead
 from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
 from boldstream.analysis.nested import TargetKind
 
-HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "knn", "mlp"]
+HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "knn", "mlp", "attention"]
 
 
 def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimator:
@@ -20,7 +20,7 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     Parameters
     ----------
     name : str
-        Of `HeadName`; ``mean`` is the baseline that knows nothing.
+        Of `HeadName`; ``mean`` is the baseline that knows nothing, ``attention`` reads regions' latents.
     kind : {"continuous", "binary"}
     seed : int
         Of the multilayer perceptron; the others draw nothing.
@@ -37,8 +37,12 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
             )
         return LogisticHead() if name == "logistic" else SvmHead()
     makers = {"mean": MeanHead, "ridge": RidgeHead, "kernel_ridge": KernelRidgeHead, "knn": NeighboursHead}
+    if name == "attention":
+        from boldstream.analysis.heads.attention import AttentionHead  # torch takes seconds to import
+
+        return AttentionHead(kind)
     if name == "mlp":
         return MlpHead(kind, seed=seed)
     if name not in makers:
-        raise ValueError(f"heads are {', '.join([*makers, 'logistic', 'svm', 'mlp'])}, got {name!r}")
+        raise ValueError(f"heads are {', '.join([*makers, 'logistic', 'svm', 'mlp', 'attention'])}, got {name!r}")
     return makers[name]()
