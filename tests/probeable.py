@@ -26,7 +26,7 @@ def planted_vector(row, part, strength):
 
 
 def plant_table(cohort_ref, warehouse, name, strength, parts=2, model="m0"):
-    """Write an embedding table of a cohort: planted vectors, a row a part."""
+    """Write an embedding table of a cohort: planted vectors, a row a part, and regions' latents whose mean they are."""
     cohort = open_cohort(cohort_ref.pointer, warehouse)
     carried = pa.schema([field for field in cohort.table.schema if field.name not in NOT_CARRIED])
     schema = embedding_schema(carried)
@@ -38,6 +38,8 @@ def plant_table(cohort_ref, warehouse, name, strength, parts=2, model="m0"):
             told = {"row_key": row_key(row["scan_key"], part, parts), "part": part, "scan_digest": row["row_digest"]}
             told |= {"status": "ok", "n_windows": 1, "embedding": vector, "strategy_id": "toy_v1"}
             told |= {"vector_sha256": hashlib.sha256(vector.tobytes()).hexdigest(), "model_version": "models:/toy/1"}
+            noise = np.random.default_rng(part).normal(size=(row["n_rois"], N_DIMS))
+            told["roi_latents"] = (vector + noise - noise.mean(axis=0)).astype(np.float32).ravel()
             told |= {"model_digest": model, "cohort_version": cohort_ref.pointer, "cohort_digest": cohort_ref.digest}
             rows.append({key: value for key, value in row.items() if key in schema.names} | told)
     return publish_rows(warehouse, name, rows, schema, cohort_ref, parts, model)

@@ -17,7 +17,7 @@ from probeable import N_DIMS, plant_table
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
-N_SUBJECTS, N_ROIS = 48, 8
+N_SUBJECTS, N_ROIS = 36, 6
 BASELINES = ("mean", "confounds", "fc", "fc_kernel", "fc_reduced", "tangent", "moments")
 
 
@@ -122,7 +122,7 @@ def test_probe__finds_what_is_planted_beside_all_baselines(config, people):
 
 
 def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config, job, caplog):
-    made = config(output="stopped", tune={"max_concurrent": 1}, baselines=["mean", "confounds"], bootstrap=2000)
+    made = config(output="stopped", tune={"max_concurrent": 1}, baselines=["mean", "confounds"], bootstrap=500)
     trials = local_path(f"{made.warehouse}/results/stopped/trials")
     process = job("probe", made)
     deadline = time.monotonic() + 120
@@ -141,6 +141,19 @@ def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config
     assert f"probe: {8 - done} of 8 trials to run" in caplog.text
     assert found.scores()["representation"].nunique() == 4
     assert len(children_of("probe stopped")[1]) == 8
+
+
+def test_attention__is_probed_beside_the_mean(config):
+    made = config(output="pooled", attention=True, tables={"planted": "planted"}, targets=["age"], baselines=["mean"])
+    found = open_results(probe_table(made).pointer, "")
+    r2 = found.scores()[found.scores()["primary"]].set_index("representation")
+    assert r2["head"].to_dict() == {"planted": "ridge", "planted_attention": "attention", "mean": "mean"}
+    # all regions have the same signal, so there is nothing to gain
+    assert r2.loc["planted_attention", "value"] > 0.3
+    assert np.isnan(r2.loc["planted_attention", "p"])
+    assert ("planted", "planted_attention") in set(
+        found.contests()[["first", "second"]].itertuples(index=False, name=None)
+    )
 
 
 def test_trial__that_cannot_be_fitted_is_told_in_one_line(config, tmp_path):

@@ -43,7 +43,16 @@ def material(offset=0.0, seed=0, name="sub", table="ours"):
     scans = pd.DataFrame({"subject": keys, "site": site, "age": age, "sex": np.where(male, "M", "F")}, index=keys)
     scans = scans.assign(mean_fd=rng.gamma(2, 0.1, N), t_r=np.where(site == "D", 2.5, 2.0)).rename_axis("scan_key")
     opened = SimpleNamespace(manifest=SimpleNamespace(content={"model_digest": "m0", "model": "models:/m/1"}))
-    return Material(scans, {table: opened}, {table: vectors.astype(np.float32)}, {table: 1}, {table: 0}, N, None)
+    return Material(
+        scans=scans,
+        tables={table: opened},
+        vectors={table: vectors.astype(np.float32)},
+        latents={},
+        parts={table: 1},
+        left_out={table: 0},
+        n_sampled_from=N,
+        cohort=None,
+    )
 
 
 def made_of(offset, asked=None, head="ridge", **values):
@@ -130,6 +139,7 @@ def test_sides__refuse_conditions_that_leave_nobody(transfer, error, message):
         ),
         ({"transfer": {"source": [{"column": "age", "low": 1}]}}, "source: says whom to learn from, and nothing whom"),
         ({"transfer": {"tables": {"other": "x"}}}, r"transfer.tables: name the same as in tables \(ours\)"),
+        ({"attention": True}, "attention: latents are not transferred; ask for them without transfer"),
         ({"permutations": 9}, "permutations: a transfer has no permutation test"),
         ({"adjust": "recipe.yaml"}, "the sites of the cohort that was not seen are unseen: set unseen_site: pooled"),
     ],

@@ -12,6 +12,8 @@ from boldstream.refs import ArtifactName
 
 HeadChoice = Literal["ridge", "kernel_ridge", "logistic", "svm", "prototype", "knn", "mlp"]
 BaselineName = Literal["mean", "confounds", "fc", "fc_kernel", "fc_reduced", "tangent", "moments"]
+ATTENTION = "_attention"
+"""What ends the name of a table whose latents are pooled by attention."""
 CLASSIFIERS = ("logistic", "svm", "prototype")
 
 
@@ -158,6 +160,10 @@ class ProbeConfig(Config):
     grids: Grids = Grids()
     """What they choose from."""
 
+    attention: bool = False
+    """Also pool regions' latents by a query that is trained in the folds, instead of their mean; for tables whose
+    strategy keeps them (keep_roi_latents)."""
+
     baselines: tuple[BaselineName, ...] = get_args(BaselineName)
     """What is computed from the same scans and put beside the tables."""
 
@@ -218,10 +224,16 @@ class ProbeConfig(Config):
         names = [target.name for target in self.targets]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"targets: {twice[0]!r} is there twice")
+        if self.attention and self.adjust is not None:
+            raise ValueError("attention pools latents that no step adjusts; ask for it without adjust")
+        if clash := [name for name in self.tables if self.attention and name.endswith(ATTENTION)]:
+            raise ValueError(f"tables: names that end with {ATTENTION!r} are those of attention pooling: {clash[0]!r}")
         if (self.adjust_baselines or self.unseen_site != "refuse") and self.adjust is None:
             raise ValueError("adjust_baselines and unseen_site have no effect without adjust; name a recipe")
         if self.transfer.tables and self.transfer.tables.keys() != self.tables.keys():
             raise ValueError(f"transfer.tables: name the same as in tables ({', '.join(self.tables)})")
+        if self.transfer.is_asked and self.attention:
+            raise ValueError("attention: latents are not transferred; ask for them without transfer")
         if self.transfer.is_asked and self.permutations:
             raise ValueError("permutations: a transfer has no permutation test; leave them out")
         if self.transfer.is_asked and self.adjust and self.unseen_site == "refuse":

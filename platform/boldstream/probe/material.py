@@ -37,6 +37,8 @@ class Material:
     tables : dict of str to EmbeddingTable
     vectors : dict of str to array, shape (n_scans, n_dims), float32
         By table; of a scan that is embedded in parts, the parts' mean.
+    latents : dict of str to array, shape (n_scans, n_rois, n_dims), float32
+        By table, where they are asked for.
     parts : dict of str to int
         In how many parts each table has a scan.
     left_out : dict of str to int
@@ -49,6 +51,7 @@ class Material:
     scans: pd.DataFrame
     tables: dict[str, EmbeddingTable]
     vectors: dict[str, NDArray[np.float32]]
+    latents: dict[str, NDArray[np.float32]]
     parts: dict[str, int]
     left_out: dict[str, int]
     n_sampled_from: int
@@ -101,6 +104,7 @@ def read_material(config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort
     """
     first = next(iter(tables))
     read = {name: _read_table(one, _columns(config, one) if name == first else []) for name, one in tables.items()}
+    pooled = {name: _read_latents(one, cohort) for name, one in tables.items() if config.attention}
     keys = [set(found.scans.index) for found in read.values()]
     if FROM_SERIES & set(config.baselines):
         keys.append({key for _, found in cohort.keys_by_file() for key in found})
@@ -117,6 +121,7 @@ def read_material(config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort
         scans=chosen,
         tables=tables,
         vectors={name: found.vectors[found.scans.index.get_indexer(chosen.index)] for name, found in read.items()},
+        latents={name: found[read[name].scans.index.get_indexer(chosen.index)] for name, found in pooled.items()},
         parts={name: found.n_parts for name, found in read.items()},
         left_out={name: found.n_rows_of_scans - len(common) for name, found in read.items()},
         n_sampled_from=len(scans),
@@ -148,23 +153,43 @@ def _columns(config: ProbeConfig, table: EmbeddingTable) -> list[str]:
 
 def _read_table(table: EmbeddingTable, columns: Sequence[str]) -> _Read:
     """Read vectors, and average the parts of every scan that has all of them."""
+    rows, means, whole = _read_means(table, "embedding", columns)
+    keys, starts = np.unique(rows["scan_key"].to_numpy(dtype=str), return_index=True)
+    scans = rows.iloc[starts].set_index("scan_key")[whole]
+    return _Read(scans, means, int(table.manifest.content.get("parts", 1)), len(keys))
+
+
+def _read_latents(table: EmbeddingTable, cohort: Cohort) -> NDArray[np.float32]:
+    """Read regions' latents of the scans that `_read_table` gives, (n_scans, n_rois, n_dims)."""
+    if table.table.column(["roi_latents"], table.manifest.version)["roi_latents"].null_count:
+        raise ResultsError(
+            f"table {table.label} has no latents of regions to pool by attention; embed with a strategy that has "
+            "keep_roi_latents: true"
+        )
+    _, means, _ = _read_means(table, "roi_latents", [])
+    return means.reshape(len(means), len(cohort.roi_names), -1)
+
+
+def _read_means(
+    table: EmbeddingTable, column: str, columns: Sequence[str]
+) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[np.bool_]]:
+    """Return other columns of all rows by scan, the parts' mean of the whole scans, and which scans are whole."""
     n_parts = int(table.manifest.content.get("parts", 1))
-    rows = table.table.column(["scan_key", "embedding", *columns], table.manifest.version)
+    rows = table.table.column(["scan_key", column, *columns], table.manifest.version)
     rows = rows.sort_by("scan_key").combine_chunks()
-    lengths = pc.unique(pc.list_value_length(rows["embedding"])).to_pylist()
+    lengths = pc.unique(pc.list_value_length(rows[column])).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         told = few_of(sorted(map(str, lengths)), N_NAMED)
         raise ResultsError(f"the vectors of {table.label} have different lengths, or none ({told}); embed them again")
-    flat = pa.concat_arrays([chunk.flatten() for chunk in rows["embedding"].chunks])
+    flat = pa.concat_arrays([chunk.flatten() for chunk in rows[column].chunks])
     vectors = np.asarray(flat, dtype=np.float32).reshape(rows.num_rows, -1)
-    light = rows.drop_columns(["embedding"]).to_pandas()
-    keys, starts, counts = np.unique(light["scan_key"].to_numpy(dtype=str), return_index=True, return_counts=True)
+    light = rows.drop_columns([column]).to_pandas()
+    _, starts, counts = np.unique(light["scan_key"].to_numpy(dtype=str), return_index=True, return_counts=True)
     means = vectors if n_parts == 1 else np.add.reduceat(vectors, starts, axis=0) / counts[:, None].astype(np.float32)
-    whole = counts == n_parts
-    scans = light.iloc[starts].set_index("scan_key")[whole]
+    whole: NDArray[np.bool_] = counts == n_parts
     if not np.isfinite(means).all():
         raise ResultsError(f"table {table.label} has vectors that are not finite; embed these scans again")
-    return _Read(scans, np.asarray(means[whole], dtype=np.float32), n_parts, len(keys))
+    return light, np.asarray(means[whole], dtype=np.float32), whole
 
 
 def _some_subjects(scans: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from boldstream.analysis.steps import Step, check_target
 from boldstream.errors import ConfigError, ResultsError
-from boldstream.probe.config import BaselineName, ProbeConfig
+from boldstream.probe.config import ATTENTION, BaselineName, ProbeConfig
 from boldstream.probe.features import CONNECTIVITY, SERIES
 from boldstream.probe.material import Material
 from boldstream.probe.spec import TrialSpec
@@ -91,6 +91,9 @@ def plan_trials(
     for name, table in material.tables.items():
         told = common | {"source": name, "steps": own, "standardise": True, "inputs": (*read, table.ref.digest)}
         trials += [_trial(config, told, name, "embedding", head) for head in config.heads.of(target.kind)]
+        if name in material.latents:
+            told |= {"source": name + ATTENTION, "standardise": False}
+            trials.append(_trial(config, told, name + ATTENTION, "embedding", "attention"))
     n_dims = int(next(iter(material.vectors.values())).shape[1])
     least = min(len(split.train) for split in target.folds.splits())
     kept = tuple(step for step in own if step.step != "project") if config.adjust_baselines else ()

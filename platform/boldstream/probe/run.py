@@ -15,7 +15,7 @@ from boldstream.artifacts.manifest import Parent
 from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results, publish_results
 from boldstream.cluster import connect
 from boldstream.probe.compare import compare_all
-from boldstream.probe.config import ProbeConfig
+from boldstream.probe.config import ATTENTION, ProbeConfig
 from boldstream.probe.features import compute_features
 from boldstream.probe.frames import make_frames
 from boldstream.probe.material import Material, open_tables, read_material
@@ -114,6 +114,7 @@ def _probe(
     folder = f"{KIND.location(Warehouse.at(config.warehouse), config.output)}/trials"
     connect(config.cluster)
     sources = {name: ray.put(vectors) for name, vectors in material.vectors.items()}
+    sources |= {name + ATTENTION: ray.put(latents) for name, latents in material.latents.items()}
     kinds = {source for source in (SOURCES[name] for name in config.baselines) if source is not None}
     if kinds:
         logger.info("probe: computing %s of %d scans", " and ".join(sorted(kinds)), len(material.keys))

@@ -130,6 +130,6 @@ def count_dims(spec: TrialSpec, rows: Any) -> int:
     if spec.representation == "fc_reduced":
         return int(spec.components or 0)
     if isinstance(rows, np.ndarray | pd.DataFrame):
-        return int(np.shape(rows)[1])
+        return int(np.shape(rows)[-1])
     n_rois = int(np.shape(rows[0])[1])
     return n_rois * (n_rois + 1) // 2 if spec.representation == "tangent" else 2 * n_rois

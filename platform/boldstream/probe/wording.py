@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from boldstream.probe.config import ATTENTION
+
 SMALL = 100
 """Subjects below which a score is off by chance by 10 points and more (Varoquaux 2018, NeuroImage 180:68)."""
 FC_BASELINES = ("fc", "fc_kernel", "fc_reduced", "tangent")
@@ -20,6 +22,7 @@ NAMES = {
 }
 METRIC_NAMES = {"r2": "R²", "auroc": "AUROC"}
 CHANCE = {"r2": 0.0, "auroc": 0.5}
+LEVEL = 0.05
 WORSE, NOT_APART, BETTER = "worse", "not told apart", "better"
 LOSES, NOTHING, UNTOLD, CLAIM = 0, 1, 2, 3
 """Order of sentences: worst news first."""
@@ -42,6 +45,8 @@ class Sentence:
 
 def title_of(name: str) -> str:
     """Return how sentences and pictures call a representation."""
+    if name.endswith(ATTENTION):
+        return f"{name.removesuffix(ATTENTION)} pooled by attention"
     return NAMES.get(name, name)
 
 
@@ -71,8 +76,9 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
         found.append(Sentence(NOTHING, f"{target}: {first} is not told apart from {_chance_words(own)} ({score})."))
     against = contests[(contests["target"] == target) & (contests["first"] == first)]
     for verdict, order in ((WORSE, LOSES), (NOT_APART, UNTOLD)):
-        for one in against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records"):
-            found.append(Sentence(order, _lost(target, first, one)))
+        rivals = against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records")
+        if rivals:
+            found.append(Sentence(order, _lost(target, first, rivals)))
     if may_claim(own, against):
         beaten = [title_of(name) for name in against.loc[against["verdict"] == BETTER, "second"]]
         found.append(Sentence(CLAIM, f"{target}: {first} tells more than {listed(beaten)} ({score})."))
@@ -83,10 +89,10 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
         if beaten:
             found.append(Sentence(CLAIM, f"{target}: {first} tells more than {listed(beaten)}, which is no claim yet."))
     if (p := own["p_adjusted"]) == p:
-        how = "is" if p < 0.05 else "is not"
+        how = "is" if p <= LEVEL else "is not"
         found.append(
             Sentence(
-                CLAIM if p < 0.05 else NOTHING,
+                CLAIM if p <= LEVEL else NOTHING,
                 f"{target}: {first} {how} better than with permuted targets (p {own['p']:.3g}, over targets {p:.3g}).",
             )
         )
@@ -144,11 +150,15 @@ def _small(primary: pd.DataFrame) -> list[str]:
     ]
 
 
-def _lost(target: str, first: str, one: Mapping[Hashable, Any]) -> str:
-    what = "does worse than" if one["verdict"] == WORSE else "is not told apart from"
-    numbers = f"{METRIC_NAMES[one['metric']]} {one['first_value']:.3f} against {one['second_value']:.3f}"
-    gap = interval(one["difference"], one["low"], one["high"])
-    return f"{target}: {first} {what} {title_of(one['second'])} ({numbers}; difference {gap})."
+def _lost(target: str, first: str, rivals: Sequence[Mapping[Hashable, Any]]) -> str:
+    what = "does worse than" if rivals[0]["verdict"] == WORSE else "is not told apart from"
+    score = f"{METRIC_NAMES[rivals[0]['metric']]} {rivals[0]['first_value']:.3f}"
+    told = [
+        f"{title_of(one['second'])} ({one['second_value']:.3f}; "
+        f"difference {interval(one['difference'], one['low'], one['high'])})"
+        for one in rivals
+    ]
+    return f"{target}: {first} ({score}) {what} {listed(told)}."
 
 
 def _chance_words(own: pd.Series) -> str:

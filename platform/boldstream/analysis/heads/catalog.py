@@ -12,7 +12,7 @@ from boldstream.analysis.heads.prototypes import PrototypeHead
 from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
 from boldstream.analysis.nested import TargetKind
 
-HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "prototype", "knn", "mlp"]
+HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "prototype", "knn", "mlp", "attention"]
 
 
 def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimator:
@@ -21,7 +21,7 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     Parameters
     ----------
     name : str
-        Of `HeadName`; ``mean`` is the baseline that knows nothing.
+        Of `HeadName`; ``mean`` is the baseline that knows nothing, ``attention`` reads regions' latents.
     kind : {"continuous", "binary"}
     seed : int
         Of the multilayer perceptron; the others draw nothing.
@@ -39,8 +39,12 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
             )
         return classifiers[name]()
     makers = {"mean": MeanHead, "ridge": RidgeHead, "kernel_ridge": KernelRidgeHead, "knn": NeighboursHead}
+    if name == "attention":
+        from boldstream.analysis.heads.attention import AttentionHead  # torch takes seconds to import
+
+        return AttentionHead(kind)
     if name == "mlp":
         return MlpHead(kind, seed=seed)
     if name not in makers:
-        raise ValueError(f"heads are {', '.join([*makers, *classifiers, 'mlp'])}, got {name!r}")
+        raise ValueError(f"heads are {', '.join([*makers, *classifiers, 'mlp', 'attention'])}, got {name!r}")
     return makers[name]()

@@ -1,5 +1,6 @@
 """One transfer: one representation and one head, learnt in the source and applied to the unseen cohort."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from boldstream.probe.transfer.sides import Half
 from boldstream.probe.trial import count_dims, front_of, input_rows
 
 UNCHANGED, RECENTRED, RECALIBRATED, IN_COHORT = "unchanged", "recentred", "recalibrated", "in_cohort"
-RANKS = frozenset({"auroc", "auprc", "r"})
+RANKS = ("auroc", "auprc", "r")
 """Metrics of who is ranked above whom: what is recalibrated ranks as what is unchanged, but for noise between folds."""
 
 
@@ -96,10 +97,7 @@ def run_transfer(
     )
     told = {name: on_folds_of(one, own) for name, one in found.versions.items()} | {IN_COHORT: own}
     units = target.target.folds.groups
-    estimates = {name: _estimates(spec, one, units) for name, one in told.items()}
-    if RECALIBRATED in estimates:
-        for name in RANKS & estimates[RECALIBRATED].keys():
-            del estimates[RECALIBRATED][name]
+    estimates = {name: _estimates(spec, one, units, RANKS * (name == RECALIBRATED)) for name, one in told.items()}
     beyond = float("nan")
     if spec.kind == "continuous":
         estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units)["r2"]
@@ -117,9 +115,12 @@ def run_transfer(
     )
 
 
-def _estimates(spec: TrialSpec, predictions: Predictions, units: NDArray[np.int64]) -> dict[str, Estimate]:
-    """Return all metrics with their intervals over subjects."""
+def _estimates(
+    spec: TrialSpec, predictions: Predictions, units: NDArray[np.int64], leave_out: Sequence[str] = ()
+) -> dict[str, Estimate]:
+    """Return all metrics, but some, with their intervals over subjects."""
     return {
         name: bootstrap_ci(metric, *predictions.arrays, n=spec.bootstrap, seed=spec.seed, method="bca", units=units)
         for name, metric in METRICS[spec.kind].items()
+        if name not in leave_out
     }
