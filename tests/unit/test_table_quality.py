@@ -128,6 +128,15 @@ def test_quality__of_people_who_are_not_in_the_vectors(warehouse):
     )
 
 
+def test_quality__of_few_people_who_are_not_found_again_is_no_alarm(warehouse):
+    table_of(warehouse, in_parts(range(8), noise=300.0))
+    found = measured(warehouse)
+    told = [one for one in findings(found) if "found again" in one.text]
+    assert [one.alarming for one in told] == [False]
+    assert told[0].text.endswith("above 0.01, but 8 are few: alarming from 20 on)")
+    assert {line.measure: line.reads for line in lines(found)}["effective rank (RankMe)"].startswith("between 1 and 12")
+
+
 def test_quality__names_dead_dimensions_and_a_common_offset(warehouse):
     def change(i, part, vector):
         vector = vector + 20

@@ -19,6 +19,8 @@ class QualityThresholds(Config):
     """Alarming: the encoder tells scans less from randomised or empty ones (as in pretraining's collapse alarm)."""
     identification_p: float = pydantic.Field(default=0.01, gt=0, lt=1)
     """Alarming: subjects are found again no more often than chance allows with this probability."""
+    few_subjects: int = pydantic.Field(default=20, ge=2)
+    """With fewer subjects seen twice, that they are not found again is worth a look only: chance may hide them."""
     site_jump: float = pydantic.Field(default=0.1, ge=0)
     """Alarming: an adjustment leaves sites easier to tell, by so much balanced accuracy, than they were."""
     rank_share: float = pydantic.Field(default=0.1, ge=0, le=1)

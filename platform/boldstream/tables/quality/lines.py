@@ -20,7 +20,7 @@ class Line(NamedTuple):
 
 
 GEOMETRY = (
-    ("rankme", "effective rank (RankMe)", "{:.1f}", "between 1 and {n_dims:.0f}; the mean counts"),
+    ("rankme", "effective rank (RankMe)", "{:.1f}", "between 1 and {most:.0f}; the mean counts"),
     ("rankme_centred", "… without the mean", "{:.1f}", "directions in which rows differ"),
     ("alpha_req", "decay of the spectrum (α-ReQ)", "{:z.2f}", "best near 1; higher: few directions carry all"),
     ("participation_ratio", "participation ratio", "{:.1f}", "directions, weighted by variance"),
@@ -46,7 +46,7 @@ OF_VIEWS = (
         "lidar",
         "rank of what tells subjects apart (LiDAR) {seen}",
         "{:.1f}",
-        "of {n_dims:.0f}; how many directions, not how much",
+        "of {most:.0f}; how many directions, not how much",
     ),
 )
 """The same of numbers that end in the name of the views."""
@@ -66,14 +66,16 @@ NUISANCE = (
 def lines(quality: Quality) -> list[Line]:
     """Return all numbers that there are, with how they are to be read."""
     values = quality.values
-    told = [_line(values, *row) for row in GEOMETRY]
+    n_rows, n_dims = quality.sample.vectors.shape
+    told = [_line(values, *row, {"most": min(n_rows, n_dims)}) for row in GEOMETRY]
     for name in VIEWS:
         beside = {
             "seen": SEEN[name],
             "chance": values.get(f"identification_chance_{name}", 0.0),
             "within": values.get(f"identification_within_site_chance_{name}", 0.0),
             "poor": values.get(f"icc_poor_share_{name}", 0.0),
-            "n": values.get(f"n_subjects_{name}", 0.0),
+            "n": (n := values.get(f"n_subjects_{name}", 0.0)),
+            "most": min(n - 1, n_dims),
         }
         told += [
             _line(values, f"{number}_{name}", title.format(**beside), form, reads, beside)

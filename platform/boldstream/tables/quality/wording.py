@@ -117,11 +117,14 @@ def _people(quality: Quality) -> list[Finding]:
     values, limits, told = quality.values, quality.config.thresholds, []
     for name in VIEWS:
         if (p := values.get(f"identification_p_{name}", 0.0)) > limits.identification_p:
+            n = int(values[f"n_subjects_{name}"])
+            enough = n >= limits.few_subjects
+            few = "" if enough else f", but {n} are few: alarming from {limits.few_subjects} on"
             text = (
-                f"{SEEN[name]}, {values[f'identification_{name}']:.1%} of {values[f'n_subjects_{name}']:.0f} subjects "
-                f"are found again, no more than chance allows (p = {p:.2g}; alarming above {limits.identification_p:g})"
+                f"{SEEN[name]}, {values[f'identification_{name}']:.1%} of {n} subjects are found again, no more than "
+                f"chance allows (p = {p:.2g}, above {limits.identification_p:g}{few})"
             )
-            told.append(Finding(True, text))
+            told.append(Finding(enough, text))
         if (median := values.get(f"icc_consistency_median_{name}", limits.icc)) < limits.icc:
             text = (
                 f"{SEEN[name]}, half of the dimensions have an ICC(3,1) below {median:z.2f} (worth a look below "
