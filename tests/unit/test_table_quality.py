@@ -294,12 +294,19 @@ def test_sample__of_vectors_of_several_widths(warehouse):
 
 def test_views__take_one_scan_a_subject_and_only_whole_ones(warehouse):
     rows = in_parts(range(5))
-    again = [row | {name: row[name].replace("run-0", "run-1") for name in ("scan_key", "row_key")} for row in rows[:4]]
+    again = [
+        row
+        | {name: row[name].replace("run-0", "run-1") for name in ("scan_key", "row_key")}
+        | {"embedding": row["embedding"] + 1, "vector_sha256": f"{i:064d}"}
+        for i, row in enumerate(rows[:4])
+    ]
     table_of(warehouse, [*rows[1:], *again])  # of the first subject's first scan a half is missing
     views, missing = find_views(draw_sample(find_embeddings("toy", warehouse.uri), 100, 0))
     (parts,) = views
     assert parts.vectors.shape == (2, 5, D)
     assert parts.name == "parts"
+    np.testing.assert_array_equal(parts.vectors[:, 0], [row["embedding"] for row in again[:2]])
+    np.testing.assert_array_equal(parts.vectors[:, 1], [row["embedding"] for row in rows[2:4]])
     assert "2 subjects are seen twice, at least 3 are needed" in missing["scans"]
     flat, of = parts.flat()
     np.testing.assert_array_equal(flat[of == 4], parts.vectors[:, 4])
