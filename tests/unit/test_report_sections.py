@@ -200,7 +200,7 @@ def test_page__tells_what_came_since_the_version_before(report):
 
 def test_methods__follow_from_what_there_is(report, place):
     for text in (
-        "Age was predicted in 60 scans of 59 subjects by ridge (1 x 5 folds; 1 scans lack it).",
+        "Target age was predicted in 60 scans of 59 subjects by ridge (1 x 5 folds; 1 scans lack it).",
         "DeLong",
         "Westfall",
     ):

@@ -72,6 +72,20 @@ def test_targets__have_embeddings_first_and_name_columns():
     assert probes_of([0, 0]).columns == ["t0", "t1"]
 
 
+def test_targets__that_results_cannot_tell_from_chance_have_no_regions():
+    uri = "file:///w/embeddings/t"
+    found = probes_of([0], {"trained": 0.04, "fc": 0.6})
+    found.results.label = "r@1"
+    assert not found.unread(uri)
+    found.results.manifest.content["tables"] = {"trained": {"pointer": f"{uri}@3"}}
+    assert found.unread(uri)["t0"].startswith(
+        "T0: in r@1 no probe of this table is told from knowing nothing (R² 0.04 [−0.01, 0.09], 59 subjects)"
+    )
+    told = probes_of([0], {"trained": 0.2, "fc": 0.6})
+    told.results.manifest.content["tables"] = {"trained": {"pointer": f"{uri}@3"}}
+    assert not told.unread(uri)
+
+
 def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():
     far = probes_of([0, 0, 0], {"trained": -40.0, "fc": 0.6}, p=0.01)
     assert far.targets[0].is_cut

@@ -10,6 +10,7 @@ import pandas as pd
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.results import Results, open_results
 from boldstream.errors import ConfigError, few_of
+from boldstream.report.wording import capital, plain
 
 TITLES = {
     "mean": "mean or majority",
@@ -152,6 +153,24 @@ class Probes:
         """The columns of the tables that the targets were taken from."""
         told = self.results.manifest.content["targets"]
         return [str(told[target.name].get("column", target.name)) for target in self.targets]
+
+    def unread(self, uri: str) -> dict[str, str]:
+        """Return, by column, a sentence on each target that the results cannot tell from chance for a table."""
+        tables = self.results.manifest.content["tables"]
+        names = {name for name, one in tables.items() if str(one["pointer"]).rpartition("@")[0] == uri}
+        found = {}
+        for column, target in zip(self.columns, self.targets, strict=True):
+            scores = [line.metrics[target.metric] for line in target.lines if line.representation in names]
+            chance = CHANCE.get(target.metric)
+            if scores and chance is not None and all(low <= chance for _, low, _ in scores):
+                value, low, high = scores[0]
+                found[column] = (
+                    f"{capital(target.name)}: in {self.results.label} no probe of this table is told from knowing "
+                    "nothing "
+                    f"({METRICS[target.metric]} {plain(value)} [{plain(low)}, {plain(high)}], {target.n_subjects} "
+                    "subjects), so its regions mean nothing."
+                )
+        return found
 
     @property
     def opponents(self) -> list[str]:
