@@ -86,6 +86,7 @@ def place(tmp_path_factory):
     make_results(warehouse, "probe", cohort, TARGETS, tables={"trained": {"pointer": pointer, "digest": "0"}})
     other, _ = make_cohort(warehouse, name="other", seed=1)
     make_results(warehouse, "foreign", other, TARGETS)
+    make_results(warehouse, "moved", cohort, TARGETS, kind="transfer")
     labels = np.zeros((20, 20, 20), np.int16)
     for i in range(N_ROIS):
         labels[3 + 2 * i : 5 + 2 * i, 5:15, 5:15] = i + 1
@@ -200,7 +201,7 @@ def test_page__tells_what_came_since_the_version_before(report):
 
 def test_methods__follow_from_what_there_is(report, place):
     for text in (
-        "Age was predicted in 60 scans of 59 subjects by ridge (1 x 5 folds; 1 scans lack it).",
+        "Target age was predicted in 60 scans of 59 subjects by ridge (1 x 5 folds; 1 scans lack it).",
         "DeLong",
         "Westfall",
     ):
@@ -226,6 +227,15 @@ def test_page__says_what_it_cannot_show(place):
     assert "<iframe" not in page
     assert '<h2 id="changes">' not in page
     assert "probes-1" not in page
+
+
+def test_page__tells_of_a_transfer_and_of_probes(place):
+    write_report(config(place, "two", tables={"trained": "plain"}, results=("probe", "moved"), brain_targets=()))
+    page = (place / "two" / "index.html").read_text()
+    assert page.count("Transfer to another cohort") == 1
+    assert page.index('<h2 id="probes-1">Probes') < page.index('<h2 id="probes-2">Transfer')
+    assert (place / "two" / "figures" / "probes-2.png").is_file()
+    assert '<h2 id="brain">' not in page
 
 
 def test_page__without_an_atlas_image_draws_bars(place):

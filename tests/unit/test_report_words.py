@@ -16,7 +16,7 @@ from boldstream.report.forest import draw_forest
 from boldstream.report.methods import references_of
 from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
-from boldstream.report.probes import Probes, targets_of
+from boldstream.report.probes import Probes, targets_of, title_of_metric
 from boldstream.report.wording import plain, title_of
 from reported import METHODS, contest_rows, score_rows
 
@@ -70,6 +70,34 @@ def test_targets__have_embeddings_first_and_name_columns():
     assert target.metrics == ["r2", "r", "mae"]
     assert (target.is_cut, target.has_p) == (False, False)
     assert probes_of([0, 0]).columns == ["t0", "t1"]
+
+
+def test_targets__of_a_transfer_show_the_primary_metric_in_all_versions():
+    rows = score_rows("age", "continuous", {"trained": 0.4, "fc": 0.6})
+    further = [
+        row | {"metric": f"r2_{end}", "primary": False} for row in rows[:1] for end in ("in_cohort", "recentred")
+    ]
+    slope = rows[0] | {"metric": "calibration_slope", "primary": False}
+    contests = contest_rows("age", "continuous", VALUES, {"fc": 0})
+    (target,) = targets_of(pd.DataFrame([*rows, *further, slope]), pd.DataFrame(contests))
+    assert target.metrics == ["r2", "r2_in_cohort", "r2_recentred", "r", "mae"]
+    assert target.n_further == 1
+    names = ("r2_in_cohort", "balanced_accuracy", "extrapolated")
+    assert [title_of_metric(name) for name in names] == ["R², learnt there", "balanced accuracy", "extrapolated"]
+
+
+def test_targets__that_results_cannot_tell_from_chance_have_no_regions():
+    uri = "file:///w/embeddings/t"
+    found = probes_of([0], {"trained": 0.04, "fc": 0.6})
+    found.results.label = "r@1"
+    assert not found.unread(uri)
+    found.results.manifest.content["tables"] = {"trained": {"pointer": f"{uri}@3"}}
+    assert found.unread(uri)["t0"].startswith(
+        "T0: in r@1 no probe of this table is told from knowing nothing (R² 0.04 [−0.01, 0.09], 59 subjects)"
+    )
+    told = probes_of([0], {"trained": 0.2, "fc": 0.6})
+    told.results.manifest.content["tables"] = {"trained": {"pointer": f"{uri}@3"}}
+    assert not told.unread(uri)
 
 
 def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():

@@ -173,7 +173,7 @@ def _fit(target: str, rows: pd.DataFrame, x: NDArray[np.float64]) -> _Fitted | s
         what = f"has {len(levels)} values that are no numbers"
         return f"{capital(target)}: {what}; a linear probe needs numbers or two classes."
     y = (values == levels[1]).to_numpy(dtype=np.float64) if kind == "binary" else values.to_numpy(dtype=np.float64)
-    scans = pd.DataFrame({"scan": rows.index[there].astype(str), "subject": rows["subject"].iloc[there].to_numpy()})
+    scans = rows.iloc[there][["subject", "site"]].assign(scan=rows.index[there].astype(str))
     metric = next(iter(METRICS[kind]))
     try:
         folds = nested_folds(scans, y)

@@ -122,8 +122,8 @@ def _probe_sentences(probes: Probes) -> list[str]:
         heads = ", ".join(dict.fromkeys(line.head for line in target.lines if line.head != "mean"))
         missing = f"; {target.n_missing} scans lack it" if target.n_missing else ""
         found.append(
-            f"{target.name[0].upper()}{target.name[1:]} was predicted in {target.n_scans} scans of {target.n_subjects} "
-            f"subjects by {heads} ({target.scheme}{missing})."
+            f"Target {target.name} was predicted in {target.n_scans} scans of {target.n_subjects} subjects "
+            f"by {heads} ({target.scheme}{missing})."
         )
     lines = [line for target in probes.targets for line in target.lines]
     baselines = dict.fromkeys(line.representation for line in lines if not line.is_embedding)

@@ -29,7 +29,7 @@ from boldstream.report.measure import Measured, accuracy_interval
 from boldstream.report.occlusion import Occlusion, draw_occlusion, numbers_of_occlusion
 from boldstream.report.people import draw_people
 from boldstream.report.probe_numbers import numbers_of_probes, tally
-from boldstream.report.probes import METRICS, Probes, title_of_representation
+from boldstream.report.probes import Probes, title_of_metric, title_of_representation
 from boldstream.report.provenance import ModelCard, TableFacts
 
 
@@ -206,7 +206,7 @@ def render(report: Report, numbers: Mapping[str, Any], drawn: Mapping[str, bytes
         numbered=len(report.selection.rows) <= FEW,
         artifacts=numbers["artifacts"],
         viewers=draw_viewers(report.brains, report.place),
-        metric_titles=METRICS,
+        title_of_metric=title_of_metric,
         plain=wording.plain,
         told_value=told_value,
         title_of_representation=title_of_representation,

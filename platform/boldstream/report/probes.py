@@ -10,6 +10,7 @@ import pandas as pd
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.results import Results, open_results
 from boldstream.errors import ConfigError, few_of
+from boldstream.report.wording import capital, plain
 
 TITLES = {
     "mean": "mean or majority",
@@ -30,6 +31,8 @@ METRICS = {
     "auprc": "AUPRC",
     "brier": "Brier score",
 }
+ENDINGS = {"in_cohort": "learnt there", "recentred": "recentred", "recalibrated": "recalibrated"}
+"""How a transfer's further versions of a metric end, in words."""
 CHANCE = {"r2": 0.0, "r": 0.0, "auroc": 0.5, "balanced_accuracy": 0.5}
 """What a prediction that knows nothing reaches, where that does not depend on the target."""
 MOST_NEGATIVE = {"r2": -0.5}
@@ -105,9 +108,15 @@ class ProbedTarget:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics of its lines, the primary one first."""
+        """The metrics that the page shows, the primary one first and, of a transfer, in its further versions."""
         named = dict.fromkeys(name for line in self.lines for name in line.metrics)
-        return sorted(named, key=lambda name: name != self.metric)
+        own = [self.metric, *(f"{self.metric}_{ending}" for ending in ENDINGS)]
+        return [name for name in own if name in named] + [name for name in named if name in METRICS.keys() - set(own)]
+
+    @property
+    def n_further(self) -> int:
+        """Measures that are in numbers.json only."""
+        return len({name for line in self.lines for name in line.metrics} - set(self.metrics))
 
     @property
     def is_cut(self) -> bool:
@@ -153,11 +162,37 @@ class Probes:
         told = self.results.manifest.content["targets"]
         return [str(told[target.name].get("column", target.name)) for target in self.targets]
 
+    def unread(self, uri: str) -> dict[str, str]:
+        """Return, by column, a sentence on each target that the results cannot tell from chance for a table."""
+        tables = self.results.manifest.content["tables"]
+        names = {name for name, one in tables.items() if str(one["pointer"]).rpartition("@")[0] == uri}
+        found = {}
+        for column, target in zip(self.columns, self.targets, strict=True):
+            scores = [line.metrics[target.metric] for line in target.lines if line.representation in names]
+            chance = CHANCE.get(target.metric)
+            if scores and chance is not None and all(low <= chance for _, low, _ in scores):
+                value, low, high = scores[0]
+                found[column] = (
+                    f"{capital(target.name)}: in {self.results.label} no probe of this table is told from knowing "
+                    "nothing "
+                    f"({METRICS[target.metric]} {plain(value)} [{plain(low)}, {plain(high)}], {target.n_subjects} "
+                    "subjects), so its regions mean nothing."
+                )
+        return found
+
     @property
     def opponents(self) -> list[str]:
         """What the table in question is compared with at any target."""
         rivals = (one.second for target in self.targets for one in target.contests if one.first == self.lead)
         return list(dict.fromkeys(rivals))
+
+
+def title_of_metric(name: str) -> str:
+    """Return a metric's name on the page."""
+    base, _, ending = name.partition("_")
+    if name not in METRICS and ending in ENDINGS:
+        return f"{METRICS.get(base, base)}, {ENDINGS[ending]}"
+    return METRICS.get(name, name)
 
 
 def title_of_representation(name: str) -> str:

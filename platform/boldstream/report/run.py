@@ -98,7 +98,10 @@ def measure_all(
         if not is_adjusted:
             told.append(tell(name, title, vectors, selection.rows, config.seed))
         if name == next(iter(tables)):
-            brains = map_targets(table, name, selection, vectors, brain_targets(config, probes))
+            unread = {column: why for one in probes for column, why in one.unread(table.ref.uri).items()}
+            targets = brain_targets(config, probes)
+            brains = map_targets(table, name, selection, vectors, [one for one in targets if one not in unread])
+            brains = Brains(brains.maps, [unread[one] for one in targets if one in unread] + brains.missing)
             if config.occlude is not None:
                 occlusion = occlude(config.occlude, name, table, cohort, selection, vectors)
     connectivity = read_connectivity(cohort, selection)

@@ -42,7 +42,7 @@ def headline(measured: Sequence[Measured]) -> str:
 
 def headlines(of_probes: Sequence[str], measured: Sequence[Measured]) -> list[str]:
     """Return what the page says first: who is better at which target, where that was probed, then identification."""
-    return [*of_probes, headline(measured)]
+    return [*map(capital, of_probes), headline(measured)]
 
 
 def verdicts(measured: Sequence[Measured]) -> list[str]:
