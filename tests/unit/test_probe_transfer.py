@@ -184,6 +184,8 @@ def test_frames__have_the_schemas_columns_and_one_primary_row_each():
     own = scores[(scores["representation"] == "ours") & (scores["target"] == "age")].set_index("metric")
     assert {"r2", "r2_source", "r2_recentred", "r2_recalibrated", "r2_in_cohort", "calibration_slope"} < set(own.index)
     assert "r_recalibrated" not in own.index
+    nothing = scores[(scores["representation"] == "mean") & (scores["target"] == "age")].set_index("metric")["value"]
+    assert nothing["r"] == 0
     assert own.loc["r2", "low"] <= own.loc["r2", "value"] <= own.loc["r2", "high"]
     assert (
         own["scheme"].iloc[0].startswith("transfer: learnt from 90 scans of 90 subjects at 3 sites, penalties chosen")

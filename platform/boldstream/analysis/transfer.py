@@ -173,7 +173,8 @@ def calibration(predictions: Predictions, kind: TargetKind) -> Calibration:
 def on_folds_of(transferred: Predictions, in_cohort: Predictions) -> Predictions:
     """Return transferred predictions as if of the target cohort's own folds, to be compared with its own.
 
-    R2 and r are then against the same means, of the target cohort's training folds, and AUROC compares the same pairs.
+    R2 is then against the same means, of the target cohort's training folds, and AUROC compares the same pairs. (r is
+    not to be taken from these: folds' means, taken away from predictions of one model for all, correlate themselves.)
 
     Raises
     ------
@@ -201,8 +202,8 @@ def degradation(
 ) -> Contest:
     """Compare what was transferred (first) with nested cross-validation within the target cohort (second).
 
-    The two were fitted to different numbers of people, which is part of the difference. Takes and refuses what
-    `contest` does, but for the folds.
+    By R2 or AUROC, if no other metric is named. The two were fitted to different numbers of people, which is part of
+    the difference. Takes and refuses what `contest` does, but for the folds.
 
     Raises
     ------

@@ -100,7 +100,10 @@ def run_transfer(
     estimates = {name: _estimates(spec, one, units, RANKS * (name == RECALIBRATED)) for name, one in told.items()}
     beyond = float("nan")
     if spec.kind == "continuous":
-        estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units)["r2"]
+        estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units, ["r", "mae"])["r2"]
+        for name in (UNCHANGED, RECENTRED):
+            if name in found.versions:  # one model for all: no fold's mean to take away
+                estimates[name]["r"] = _estimates(spec, found.versions[name], units, ["r2", "mae"])["r"]
         beyond = extrapolated(found.unchanged.predicted, source.target.y)
     return TransferOutcome(
         predictions=told,
