@@ -64,7 +64,13 @@ def test_head__sees_nothing_of_test_rows():
         latents = vectors.reshape(N, N_ROIS, D)
         return predict_nested(latents, target, folds, AttentionHead(epochs=(0, 5)), kind="continuous").predicted
 
+    def careless(vectors, target):
+        strength = np.abs([np.corrcoef(vectors[:, at], target)[0, 1] for at in range(vectors.shape[1])])
+        return predict(np.where(strength >= np.sort(strength)[-5], vectors, 0.0), target)
+
     check_out_of_fold(predict, x.reshape(N, -1), y, folds)
+    with pytest.raises(ValueError, match=r"the target leaks|fitted to test rows"):
+        check_out_of_fold(careless, x.reshape(N, -1), y, folds)
 
 
 def test_constant_latents__do_no_harm():

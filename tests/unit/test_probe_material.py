@@ -100,6 +100,9 @@ def test_tables__that_cannot_be_probed_are_refused(place, tmp_path):
     make_table(place[0], rows_of(range(N)), place[1])
     with pytest.raises(ConfigError, match=r"targets: the tables have no column 'agee' \(did you mean 'age'\?\)"):
         read(place, targets=["agee"])
+    for name in ("scan_key", "bad_rois", "embedding"):
+        with pytest.raises(ConfigError, match=f"targets: the tables have no column '{name}'"):
+            read(place, targets=[name])
     with pytest.raises(ConfigError, match=r"folds.family: the tables have no column 'kin'"):
         read(place, folds={"family": "kin"})
     with pytest.raises(EmbeddingsError, match="none"):

@@ -98,6 +98,10 @@ def test_chance__missing_values_and_permutations_are_told():
         "sex: ours is not better than with permuted targets (p 0.3, over targets 0.3).",
         "sex: 4 scans have no value and are left out.",
     ]
+    below = scores_of(values={"ours": (-0.1, -0.2, -0.05)})
+    assert write_sentences(below, contests_of(mean="worse"), [])[1] == [
+        "age: ours does worse than knowing nothing (R² -0.100 [-0.200, -0.050])."
+    ]
     _, sentences = write_sentences(scores_of(p=0.05), contests_of(mean="better"), [])
     assert "age: ours is better than with permuted targets (p 0.05, over targets 0.05)." in sentences
 

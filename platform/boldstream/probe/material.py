@@ -17,8 +17,8 @@ from boldstream.errors import ConfigError, EmbeddingsError, ResultsError, few_of
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.targets import check_column
 
-NO_TARGETS = frozenset({"embedding", "roi_latents", "row_key", "part", "scan_digest", "vector_sha256"})
-"""Columns that tell a row or hold vectors."""
+NO_TARGETS = frozenset({"row_key", "scan_key", "part", "scan_digest", "vector_sha256"})
+"""Columns that tell a row; those that hold lists are no targets either."""
 FROM_SERIES = frozenset({"fc", "fc_kernel", "fc_reduced", "tangent", "moments"})
 """Baselines that read the cohort's time series."""
 N_NAMED = 5
@@ -81,7 +81,8 @@ def open_tables(config: ProbeConfig) -> tuple[dict[str, EmbeddingTable], Cohort]
             f"tables.{other[0]}: {tables[other[0]].label!r} was made of cohort {made_of[other[0]]!r}, tables.{first} "
             f"of {made_of[first]!r}; name tables of one cohort"
         )
-    there = [name for name in tables[first].table.schema.names if name not in NO_TARGETS]
+    fields = tables[first].table.schema
+    there = [one.name for one in fields if one.name not in NO_TARGETS and not pa.types.is_list(one.type)]
     for target in config.targets:
         check_column(target.column, there, "targets")
     for column in config.transfer.columns:

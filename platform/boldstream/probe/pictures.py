@@ -46,7 +46,7 @@ def _panel(axis: Axes, target: str, rows: pd.DataFrame) -> None:
     axis.axvline(CHANCE[metric], color=MUTED, linewidth=0.8, linestyle=":")
     axis.set_yticks(places, labels)
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_title(f"{target}: {METRIC_NAMES[metric]} out of fold, 95 % intervals over subjects")
+    axis.set_title(f"{target}: {METRIC_NAMES[metric]}, 95 % intervals")
 
 
 def comparison_page(

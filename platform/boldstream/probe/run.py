@@ -161,10 +161,11 @@ def _run_trials(
         told = {name: one.value for name, one in found.estimates.items()}
         told |= {f"{name}_low": one.low for name, one in found.estimates.items()}
         told |= {f"{name}_high": one.high for name, one in found.estimates.items()}
-        told |= {"p": found.p, "n_dims": found.n_dims, "seconds": found.seconds}
+        told |= {"p": found.p, "n_dims": found.n_dims}
         named = ("target", "representation", "role", "head", "front", "folds_id", "permutations")
         params = {name: str(getattr(spec, name)) for name in named}
-        run.log_child(spec.label, params, {name: value for name, value in told.items() if value == value})
+        numbers = {name: value for name, value in told.items() if value == value}
+        run.log_child(spec.label, params, numbers, found.seconds)
         progress.add(1)
 
     run_trials(specs, sources, targets, folder, config.tune, done)

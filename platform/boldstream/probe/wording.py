@@ -73,7 +73,8 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
     score = f"{METRIC_NAMES[own['metric']]} {interval(own['value'], own['low'], own['high'])}"
     found = []
     if not own["low"] > CHANCE[own["metric"]]:
-        found.append(Sentence(NOTHING, f"{target}: {first} is not told apart from {_chance_words(own)} ({score})."))
+        how = "does worse than" if own["high"] < CHANCE[own["metric"]] else "is not told apart from"
+        found.append(Sentence(NOTHING, f"{target}: {first} {how} {_chance_words(own)} ({score})."))
     against = contests[(contests["target"] == target) & (contests["first"] == first)]
     for verdict, order in ((WORSE, LOSES), (NOT_APART, UNTOLD)):
         rivals = against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records")
