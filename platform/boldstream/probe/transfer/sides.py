@@ -1,14 +1,17 @@
 """The two cohorts of a transfer: whom it learns from, and whom it is applied to."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from boldstream.analysis.steps import Step
+from boldstream.artifacts.cohort import Cohort
+from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.errors import ConfigError, ResultsError
+from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.material import Material, open_tables, read_material
 from boldstream.probe.plan import target_material
@@ -46,14 +49,14 @@ def read_sides(config: ProbeConfig, source: Material) -> tuple[Material, Materia
     ------
     ResultsError
         If one of them has no scan.
-    ConfigError
-        If the unseen cohort's tables are of other models.
+    ConfigError, AtlasError
+        If the unseen cohort's tables are of other models, or its regions are others.
     """
     spec = config.transfer
     if spec.tables:
         theirs = target_config(config)
         tables, cohort = open_tables(theirs)
-        _check_models(source, tables)
+        check_fits(source, tables, cohort)
         unseen = read_material(theirs, tables, cohort)
         asked, known = _fulfil(unseen.scans, spec.target), _fulfil(source.scans, spec.source)
     else:
@@ -124,7 +127,16 @@ def _part(material: Material, rows: "pd.Series[bool]") -> Material:
     return dataclasses.replace(material, scans=material.scans[mask], vectors=vectors)
 
 
-def _check_models(source: Material, tables: Any) -> None:
+def check_fits(source: Material, tables: Mapping[str, EmbeddingTable], cohort: Cohort) -> None:
+    """Refuse an unseen cohort whose vectors or regions are others: what is learnt would be applied to something else.
+
+    Raises
+    ------
+    ConfigError
+        If a table is of another model than its namesake.
+    AtlasError
+        If the cohorts' regions differ, by name or order.
+    """
     for name, table in tables.items():
         ours, theirs = (one.manifest.content for one in (source.tables[name], table))
         if ours.get("model_digest") != theirs.get("model_digest"):
@@ -132,3 +144,9 @@ def _check_models(source: Material, tables: Any) -> None:
                 f"transfer.tables.{name}: {table.label} has vectors of model {theirs.get('model')}, tables.{name} of "
                 f"{ours.get('model')}; their axes have nothing to do with each other: embed both with one model version"
             )
+    check_same(
+        Atlas(cohort.atlas, cohort.roi_names),
+        Atlas(source.cohort.atlas, source.cohort.roi_names),
+        where=f"unseen cohort {cohort.label!r}",
+        other=f"cohort {source.cohort.label!r}",
+    )
