@@ -48,9 +48,16 @@ def test_config__refuses_what_cannot_be_meant(values, message):
 
 def test_grids__reach_the_heads_that_they_are_for():
     grids = read(
-        grids={"ridge_alphas": [0.1, 1], "kernel": "rbf", "kernel_widths": [2], "strengths": [1], "neighbours": [3],
-               "epochs": [2], "hidden": 8}
-    ).grids  # fmt: skip
+        grids={
+            "ridge_alphas": [0.1, 1],
+            "kernel": "rbf",
+            "kernel_widths": [2],
+            "strengths": [1],
+            "neighbours": [3],
+            "epochs": [2],
+            "hidden": 8,
+        }
+    ).grids
     assert grids.options("ridge") == {"alphas": (0.1, 1.0)}
     assert grids.options("kernel_ridge") == {"alphas": (0.1, 1.0), "kernel": "rbf", "widths": (2.0,)}
     assert grids.options("logistic") == grids.options("svm") == {"strengths": (1.0,)}

@@ -78,7 +78,7 @@ def test_numbers_as_text__are_numbers():
         ([1.5, 2.5, 3.5] + [None] * 27, {}, r"3 subjects with a value are too few for 3 folds .* \(at least 6\); take"),
         (["a"] * 28 + ["b"] * 2, {}, r"2 subjects of class 1 with a value are too few for 3 folds with 3 inner ones"),
     ],
-)  # fmt: skip
+)
 def test_columns__that_are_no_target_are_refused(values, spec, message):
     with pytest.raises(ResultsError, match=message):
         read(values, **spec)

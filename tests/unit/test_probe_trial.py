@@ -28,7 +28,7 @@ def study(seed=0, strength=1.0):
     covariates = pd.DataFrame(
         {"site": site, "mean_fd": fd, "sex": rng.choice(["F", "M"], N), "age": rng.uniform(20, 60, N)}
     )
-    return x.astype(np.float32), y, covariates  # fmt: skip
+    return x.astype(np.float32), y, covariates
 
 
 def material_of(y, covariates, n_repeats=1):

@@ -29,7 +29,7 @@ def contests_of(target="age", metric="r2", **verdicts):
             "verdict": verdict.replace("_", " "),
         }
         rows.append(row | {"first_value": 0.4, "second_value": 0.2, "difference": 0.2, "low": 0.1, "high": 0.3})
-    return pd.DataFrame(rows)  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def test_claim__needs_better_than_connectivity_and_confounds():
@@ -71,7 +71,7 @@ def test_claim__needs_better_than_connectivity_and_confounds():
             "age: ours tells more than confounds alone, which is no claim yet.",
         ),
     ],
-)  # fmt: skip
+)
 def test_sentences__tell_the_worst_first(verdicts, headline, first):
     found, sentences = write_sentences(scores_of(), contests_of(**verdicts), [])
     assert found == headline
@@ -118,7 +118,7 @@ def test_headline__sorts_targets_by_what_became_of_them():
     assert write_sentences(scores, contests, [])[0] == (
         "ours does worse than functional connectivity at sex; it is not shown to beat connectivity and confounds "
         "at iq; it beats connectivity and confounds at age."
-    )  # fmt: skip
+    )
 
 
 def test_titles__are_words():
