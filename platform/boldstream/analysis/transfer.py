@@ -108,7 +108,7 @@ def transfer(
         If a subject is in both cohorts, the target has other classes, or rows or values do not fit.
     """
     known, asked = _targets(source, target, kind)
-    _check_apart(source.scans, target.scans)
+    check_apart(source.scans, target.scans)
     labels = site_folds(source.scans, n_folds=n_inner, seed=seed)
     train, rows = _fronted(source, target, front)
     fitted = clone(head).fit(train, known, labels)
@@ -233,7 +233,13 @@ def _targets(source: Side, target: Side, kind: TargetKind) -> tuple[NDArray[np.f
     return code.astype(np.float64), (sides[1] == classes[1]).astype(np.float64)
 
 
-def _check_apart(source: pd.DataFrame, target: pd.DataFrame) -> None:
+def check_apart(source: pd.DataFrame, target: pd.DataFrame) -> None:
+    """Refuse cohorts that have a subject, or a family, in common.
+
+    Raises
+    ------
+    ValueError
+    """
     for column in ("subject", "family"):
         if column in source and column in target:
             both = sorted(set(source[column].dropna().astype(str)) & set(target[column].dropna().astype(str)))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from boldstream.analysis.steps import Step
+from boldstream.analysis.transfer import check_apart
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.errors import ConfigError, ResultsError
@@ -80,7 +81,7 @@ def read_halves(
     Raises
     ------
     ResultsError
-        If the target cannot be learnt, or asked.
+        If the target cannot be learnt, or asked, or somebody is on both sides.
     """
     found = []
     for spec in config.targets:
@@ -96,6 +97,10 @@ def read_halves(
                 names = [name for name in ("subject", "family") if name in people]
                 people = people.assign(**{name: _marked(people[name], mark) for name in names})
             both.append(Half(target, target_material(config, side, target, steps), people))
+        try:
+            check_apart(both[0].people, both[1].people)
+        except ValueError as error:
+            raise ResultsError(f"target {spec.name!r}: {error} (transfer.other_people: true)") from None
         found.append((both[0], both[1]))
     return found
 
