@@ -82,7 +82,7 @@ def test_transfer__to_a_site_that_was_not_seen(config, people):
 
 def test_transfer__to_another_cohort(config):
     asked = {"tables": {"planted": "abroad-planted"}}
-    with pytest.raises(ResultsError, match=r"age from planted by ridge: 24 subject name\(s\) are in both cohorts"):
+    with pytest.raises(ResultsError, match=r"target 'age': 24 subject name\(s\) are in both cohorts"):
         probe_table(config(output="abroad", transfer=asked, baselines=["mean"]))
     ref = probe_table(config(output="abroad", transfer=asked | {"other_people": True}))
     found = open_results(ref.pointer, "")

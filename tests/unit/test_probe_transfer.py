@@ -138,6 +138,7 @@ def test_sides__refuse_conditions_that_leave_nobody(transfer, error, message):
             "a condition on 'site' needs values, or low and high, not both",
         ),
         ({"transfer": {"source": [{"column": "age", "low": 1}]}}, "source: says whom to learn from, and nothing whom"),
+        ({"transfer": {"target": [{"column": "age", "low": 1}], "other_people": True}}, "where one name is one person"),
         ({"transfer": {"tables": {"other": "x"}}}, r"transfer.tables: name the same as in tables \(ours\)"),
         ({"attention": True}, "attention: latents are not transferred; ask for them without transfer"),
         ({"permutations": 9}, "permutations: a transfer has no permutation test"),
@@ -157,20 +158,18 @@ def test_config__says_whether_anything_is_asked():
 
 
 def test_halves__tell_other_people_of_one_name_apart():
-    asked = config(transfer={"target": [{"column": "site", "values": ["D"]}], "other_people": True})
-    source, target = read_halves(asked, read_sides(asked, material()), ())[0]
+    asked = config(transfer={"tables": {"ours": "elsewhere"}, "other_people": True})
+    source, target = read_halves(asked, read_sides(config(), material()), ())[0]
     assert source.people["subject"].str.startswith("source ").all()
     assert target.people["subject"].str.startswith("target ").all()
     shared = material()
     scans = shared.scans.assign(subject=[f"s{i // 4}" for i in range(N)])  # each at all four sites
-    with pytest.raises(ValueError, match=r"30 subject name\(s\) are in both cohorts"):
-        made = read_halves(config(), read_sides(config(), dataclasses.replace(shared, scans=scans)), ())
-        spec = TrialSpec(
-            target="age", kind="continuous", representation="ours", role="embedding", source="ours", head="ridge",
-            options={}, bootstrap=100, seed=0, folds_id="f", inputs=(),
-        )  # fmt: skip
-        x = shared.vectors["ours"]
-        run_transfer(spec, *made[0], x[scans["site"] != "D"], x[scans["site"] == "D"], None)
+    both = read_sides(config(), dataclasses.replace(shared, scans=scans))
+    with pytest.raises(
+        ResultsError, match=r"target 'age': 30 subject name\(s\) are in both cohorts .*other_people: true"
+    ):
+        read_halves(config(), both, ())
+    assert read_halves(asked, both, ())[0][0].people["subject"].nunique() == 30
 
 
 def test_frames__have_the_schemas_columns_and_one_primary_row_each():
@@ -184,6 +183,8 @@ def test_frames__have_the_schemas_columns_and_one_primary_row_each():
     own = scores[(scores["representation"] == "ours") & (scores["target"] == "age")].set_index("metric")
     assert {"r2", "r2_source", "r2_recentred", "r2_recalibrated", "r2_in_cohort", "calibration_slope"} < set(own.index)
     assert "r_recalibrated" not in own.index
+    nothing = scores[(scores["representation"] == "mean") & (scores["target"] == "age")].set_index("metric")["value"]
+    assert nothing["r"] == 0
     assert own.loc["r2", "low"] <= own.loc["r2", "value"] <= own.loc["r2", "high"]
     assert (
         own["scheme"].iloc[0].startswith("transfer: learnt from 90 scans of 90 subjects at 3 sites, penalties chosen")

@@ -108,7 +108,7 @@ def transfer(
         If a subject is in both cohorts, the target has other classes, or rows or values do not fit.
     """
     known, asked = _targets(source, target, kind)
-    _check_apart(source.scans, target.scans)
+    check_apart(source.scans, target.scans)
     labels = site_folds(source.scans, n_folds=n_inner, seed=seed)
     train, rows = _fronted(source, target, front)
     fitted = clone(head).fit(train, known, labels)
@@ -173,7 +173,8 @@ def calibration(predictions: Predictions, kind: TargetKind) -> Calibration:
 def on_folds_of(transferred: Predictions, in_cohort: Predictions) -> Predictions:
     """Return transferred predictions as if of the target cohort's own folds, to be compared with its own.
 
-    R2 and r are then against the same means, of the target cohort's training folds, and AUROC compares the same pairs.
+    R2 is then against the same means, of the target cohort's training folds, and AUROC compares the same pairs. (r is
+    not to be taken from these: folds' means, taken away from predictions of one model for all, correlate themselves.)
 
     Raises
     ------
@@ -201,8 +202,8 @@ def degradation(
 ) -> Contest:
     """Compare what was transferred (first) with nested cross-validation within the target cohort (second).
 
-    The two were fitted to different numbers of people, which is part of the difference. Takes and refuses what
-    `contest` does, but for the folds.
+    By R2 or AUROC, if no other metric is named. The two were fitted to different numbers of people, which is part of
+    the difference. Takes and refuses what `contest` does, but for the folds.
 
     Raises
     ------
@@ -232,7 +233,13 @@ def _targets(source: Side, target: Side, kind: TargetKind) -> tuple[NDArray[np.f
     return code.astype(np.float64), (sides[1] == classes[1]).astype(np.float64)
 
 
-def _check_apart(source: pd.DataFrame, target: pd.DataFrame) -> None:
+def check_apart(source: pd.DataFrame, target: pd.DataFrame) -> None:
+    """Refuse cohorts that have a subject, or a family, in common.
+
+    Raises
+    ------
+    ValueError
+    """
     for column in ("subject", "family"):
         if column in source and column in target:
             both = sorted(set(source[column].dropna().astype(str)) & set(target[column].dropna().astype(str)))

@@ -174,7 +174,7 @@ class ProbeConfig(Config):
     """Nested cross-validation."""
 
     transfer: TransferSpec = TransferSpec()
-    """Learn from some scans, apply unchanged to others that were not seen. Only a YAML file can name them."""
+    """Learn from some scans, apply unchanged to others that were not seen (docs/transfer.md)."""
 
     adjust: str | None = None
     """YAML file of a recipe whose steps are fitted in every training fold; a target is left out of what they regress

@@ -65,6 +65,8 @@ class TransferSpec(Config):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
+        if self.other_people and not self.tables:
+            raise ValueError("other_people: both sides are of the same tables, where one name is one person")
         if self.source and not self.is_asked:
             raise ValueError("source: says whom to learn from, and nothing whom to apply it to; name target or tables")
         return self

@@ -1,14 +1,18 @@
 """The two cohorts of a transfer: whom it learns from, and whom it is applied to."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from boldstream.analysis.steps import Step
+from boldstream.analysis.transfer import check_apart
+from boldstream.artifacts.cohort import Cohort
+from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.errors import ConfigError, ResultsError
+from boldstream.parcellation.atlas import Atlas, check_same
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.material import Material, open_tables, read_material
 from boldstream.probe.plan import target_material
@@ -46,14 +50,14 @@ def read_sides(config: ProbeConfig, source: Material) -> tuple[Material, Materia
     ------
     ResultsError
         If one of them has no scan.
-    ConfigError
-        If the unseen cohort's tables are of other models.
+    ConfigError, AtlasError
+        If the unseen cohort's tables are of other models, or its regions are others.
     """
     spec = config.transfer
     if spec.tables:
         theirs = target_config(config)
         tables, cohort = open_tables(theirs)
-        _check_models(source, tables)
+        check_fits(source, tables, cohort)
         unseen = read_material(theirs, tables, cohort)
         asked, known = _fulfil(unseen.scans, spec.target), _fulfil(source.scans, spec.source)
     else:
@@ -77,7 +81,7 @@ def read_halves(
     Raises
     ------
     ResultsError
-        If the target cannot be learnt, or asked.
+        If the target cannot be learnt, or asked, or somebody is on both sides.
     """
     found = []
     for spec in config.targets:
@@ -93,6 +97,10 @@ def read_halves(
                 names = [name for name in ("subject", "family") if name in people]
                 people = people.assign(**{name: _marked(people[name], mark) for name in names})
             both.append(Half(target, target_material(config, side, target, steps), people))
+        try:
+            check_apart(both[0].people, both[1].people)
+        except ValueError as error:
+            raise ResultsError(f"target {spec.name!r}: {error} (transfer.other_people: true)") from None
         found.append((both[0], both[1]))
     return found
 
@@ -124,7 +132,16 @@ def _part(material: Material, rows: "pd.Series[bool]") -> Material:
     return dataclasses.replace(material, scans=material.scans[mask], vectors=vectors)
 
 
-def _check_models(source: Material, tables: Any) -> None:
+def check_fits(source: Material, tables: Mapping[str, EmbeddingTable], cohort: Cohort) -> None:
+    """Refuse an unseen cohort whose vectors or regions are others: what is learnt would be applied to something else.
+
+    Raises
+    ------
+    ConfigError
+        If a table is of another model than its namesake.
+    AtlasError
+        If the cohorts' regions differ, by name or order.
+    """
     for name, table in tables.items():
         ours, theirs = (one.manifest.content for one in (source.tables[name], table))
         if ours.get("model_digest") != theirs.get("model_digest"):
@@ -132,3 +149,9 @@ def _check_models(source: Material, tables: Any) -> None:
                 f"transfer.tables.{name}: {table.label} has vectors of model {theirs.get('model')}, tables.{name} of "
                 f"{ours.get('model')}; their axes have nothing to do with each other: embed both with one model version"
             )
+    check_same(
+        Atlas(cohort.atlas, cohort.roi_names),
+        Atlas(source.cohort.atlas, source.cohort.roi_names),
+        where=f"unseen cohort {cohort.label!r}",
+        other=f"cohort {source.cohort.label!r}",
+    )

@@ -96,18 +96,18 @@ def run_transfer(
         covariates=beside[1],
     )
     told = {name: on_folds_of(one, own) for name, one in found.versions.items()} | {IN_COHORT: own}
-    units = target.target.folds.groups
+    units, is_number = target.target.folds.groups, spec.kind == "continuous"
     estimates = {name: _estimates(spec, one, units, RANKS * (name == RECALIBRATED)) for name, one in told.items()}
-    beyond = float("nan")
-    if spec.kind == "continuous":
-        estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units)["r2"]
-        beyond = extrapolated(found.unchanged.predicted, source.target.y)
+    if is_number:
+        estimates[UNCHANGED]["r2_source"] = _estimates(spec, found.unchanged, units, ["r", "mae"])["r2"]
+        for name in found.versions.keys() - {RECALIBRATED}:  # one model for all: no fold's mean to take away
+            estimates[name]["r"] = _estimates(spec, found.versions[name], units, ["r2", "mae"])["r"]
     return TransferOutcome(
         predictions=told,
         estimates=estimates,
         calibration={name: calibration(one, spec.kind) for name, one in found.versions.items()},
         lost=degradation(found.unchanged, own, spec.kind, units=units, n=spec.bootstrap, seed=spec.seed),
-        extrapolated=beyond,
+        extrapolated=extrapolated(found.unchanged.predicted, source.target.y) if is_number else float("nan"),
         n_dims=count_dims(spec, rows),
         n_train=found.n_train,
         n_train_subjects=found.n_train_subjects,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from boldstream.analysis.calibration import Calibration
 from boldstream.analysis.nested import TargetKind
 from boldstream.analysis.transfer_shift import Overlap, VectorShift
 from boldstream.probe.transfer.config import TransferSpec
@@ -78,11 +79,9 @@ def _calibrated(one: Transfer) -> list[str]:
     """Say how predictions agree with what was seen, before and after what mends them."""
     spec, found = one.spec, one.outcome
     told, metric = found.calibration[UNCHANGED], next(iter(found.estimates[IN_COHORT]))
-    unit = "too low" if told.in_the_large > 0 else "too high"
-    off = f"{abs(told.in_the_large):.3g} {unit} on average"
     slope = "they hardly vary" if not _varies(found, spec.kind) else f"have a slope of {told.slope:.2f} (1 is right)"
     what = "predictions" if spec.kind == "continuous" else "probabilities"
-    sentences = [f"{spec.target}: {what} of {spec.representation} are {off}, and {slope}."]
+    sentences = [f"{spec.target}: {what} of {spec.representation} are {_off(told)}, and {slope}."]
     for version, how in (
         (RECENTRED, "vectors moved to the source's mean, which uses the unseen cohort's vectors and no target"),
         (RECALIBRATED, "recalibrated out of fold, which uses the unseen cohort's own targets"),
@@ -91,13 +90,18 @@ def _calibrated(one: Transfer) -> list[str]:
             after, name = found.calibration[version], metric if metric in found.estimates[version] else "brier"
             scores = [found.estimates[one][name].value for one in (version, UNCHANGED)]
             sentences.append(
-                f"{spec.target}: {how}: {after.in_the_large:+.2g} off on average, "
+                f"{spec.target}: {how}: {_off(after)}, "
                 f"{_slope(after.slope, found, spec.kind)}{METRIC_NAMES.get(name, 'Brier score')} {scores[0]:.3f} "
                 f"(unchanged: {scores[1]:.3f})."
             )
     if found.extrapolated > MEANT_OUTSIDE:
         sentences.append(f"{spec.target}: {found.extrapolated:.0%} of predictions lie beyond all that was learnt from.")
     return sentences
+
+
+def _off(told: Calibration) -> str:
+    side = "too low" if told.in_the_large > 0 else "too high"
+    return f"{abs(told.in_the_large):.2g} {side} on average"
 
 
 def _varies(found: TransferOutcome, kind: TargetKind) -> bool:

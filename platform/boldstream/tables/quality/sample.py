@@ -58,7 +58,7 @@ def draw_sample(version: Version, most: int, seed: int) -> Sample:
     rows = rows.sort_values("row_key", ignore_index=True)
     rows["site"] = rows["site"].fillna("").astype(str)
     rows["mean_fd"] = rows["mean_fd"].astype(np.float64)
-    drawn: pd.DataFrame = rows.loc[rows["subject"].isin(_draw_subjects(rows["subject"], most, seed))]
+    drawn: pd.DataFrame = rows.loc[rows["subject"].isin(draw_subjects(rows["subject"], most, seed))]
     found = read_vectors(version, set(drawn["row_key"]))
     widths = sorted({len(vector) for vector in found.values()})
     if len(widths) > 1:
@@ -83,7 +83,7 @@ def draw_sample(version: Version, most: int, seed: int) -> Sample:
     )
 
 
-def _draw_subjects(subjects: "pd.Series[str]", most: int, seed: int) -> list[str]:
+def draw_subjects(subjects: "pd.Series[str]", most: int, seed: int) -> list[str]:
     """Return subjects in random order until the next one's rows would be too many."""
     counts = subjects.value_counts().sort_index()
     if counts.sum() <= most:
