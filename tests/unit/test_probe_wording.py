@@ -107,16 +107,18 @@ def test_chance__missing_values_and_permutations_are_told():
 
 
 def test_headline__sorts_targets_by_what_became_of_them():
-    scores = pd.concat([scores_of(name) for name in ("age", "sex", "iq")], ignore_index=True)
+    scores = pd.concat([scores_of(name) for name in ("age", "sex", "iq", "mood")], ignore_index=True)
     contests = pd.concat(
         [
             contests_of("age", fc="better", confounds="better"),
             contests_of("sex", fc="worse", confounds="better"),
             contests_of("iq", fc="not_told_apart", confounds="better"),
+            contests_of("mood", fc="worse", confounds="worse"),
         ]
     )
     assert write_sentences(scores, contests, [])[0] == (
-        "ours does worse than functional connectivity at sex; it is not shown to beat connectivity and confounds "
+        "ours does worse than functional connectivity at sex, and than functional connectivity and confounds alone at "
+        "mood; it is not shown to beat connectivity and confounds "
         "at iq; it beats connectivity and confounds at age."
     )
 

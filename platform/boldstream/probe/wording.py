@@ -117,26 +117,27 @@ def _headline(primary: pd.DataFrame, contests: pd.DataFrame, first: str) -> str:
     """Return one sentence over all targets: what the table loses to, or is not told from, before what it beats."""
     own = primary[primary["representation"] == first].drop_duplicates("target")
     against = contests[contests["first"] == first]
-    told: dict[str, list[str]] = {"worse": [], "untold": [], "claimed": []}
+    worse: dict[str, list[str]] = {}
+    untold, claimed = [], []
     for row in own.to_dict("records"):
-        mine = against[against["target"] == row["target"]]
-        rivals = mine[mine["second"].isin((*FC_BASELINES, "confounds"))]
-        if (rivals["verdict"] == WORSE).any():
-            told["worse"].append(row["target"])
+        target, mine = row["target"], against[against["target"] == row["target"]]
+        winners = set(mine.loc[mine["verdict"] == WORSE, "second"])
+        kinds = [title_of("fc")] * bool(winners.intersection(FC_BASELINES))
+        kinds += [title_of("confounds")] * ("confounds" in winners)
+        if kinds:
+            worse.setdefault(listed(kinds), []).append(target)
         elif may_claim(row, mine):
-            told["claimed"].append(row["target"])
+            claimed.append(target)
         else:
-            told["untold"].append(row["target"])
+            untold.append(target)
     parts = []
-    if told["worse"]:
-        names = against[against["verdict"] == WORSE]
-        names = names[names["target"].isin(told["worse"]) & names["second"].isin((*FC_BASELINES, "confounds"))]
-        who = listed([title_of(name) for name in dict.fromkeys(names["second"])])
-        parts.append(f"does worse than {who} at {listed(told['worse'])}")
-    if told["untold"]:
-        parts.append(f"is not shown to beat connectivity and confounds at {listed(told['untold'])}")
-    if told["claimed"]:
-        parts.append(f"beats connectivity and confounds at {listed(told['claimed'])}")
+    if worse:
+        told = [f"than {rivals} at {listed(targets)}" for rivals, targets in worse.items()]
+        parts.append(f"does worse {', and '.join(told)}")
+    if untold:
+        parts.append(f"is not shown to beat connectivity and confounds at {listed(untold)}")
+    if claimed:
+        parts.append(f"beats connectivity and confounds at {listed(claimed)}")
     few = int(own["n_subjects"].min())
     end = f"; {few} subjects are too few for a claim" if few < SMALL else ""
     return f"{first} {'; it '.join(parts)}{end}."
