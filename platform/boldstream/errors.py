@@ -9,6 +9,7 @@
     │   ├── CohortError        … a cohort
     │   ├── EmbeddingsError    … an embedding table
     │   ├── AdjustmentError    … a fitted adjustment, or rows that none can be fitted on or applied to
+    │   ├── ResultsError       … probe results
     │   └── OutputExistsError  … an output that is there already and belongs to another run
     ├── SourceError            source files or tables that no cohort can be made of
     ├── ScanError              one scan that cannot be used; carries the quarantine reason
@@ -59,6 +60,10 @@ class EmbeddingsError(ArtifactError):
 
 class AdjustmentError(ArtifactError):
     """An adjustment is not there or not whole, or cannot be fitted on these rows or applied to them."""
+
+
+class ResultsError(ArtifactError):
+    """Probe results are not there or not whole."""
 
 
 class OutputExistsError(ArtifactError):

@@ -108,6 +108,12 @@ class AdjustmentRef(Ref):
     key = "adjustment"
 
 
+class ResultsRef(Ref):
+    """A version of probe results."""
+
+    key = "results"
+
+
 class ReportRef(Ref):
     """A written report; `uri` is its page."""
 

@@ -63,6 +63,32 @@ def find_model(name: str, run_identity: str) -> ModelRef | None:
     return ModelRef(f"models:/{name}", str(newest.version), newest.tags["digest"]) if newest else None
 
 
+def trained_as(ref: ModelRef) -> tuple[dict[str, str], dict[str, float]]:
+    """Return the tags of a model version, and the last numbers of the run that made it; none where the run is gone.
+
+    Raises
+    ------
+    ModelError
+        If the registry's version is not the one that the reference means.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    if (found := resolve_model(ref.pointer)).digest != ref.digest:
+        raise ModelError(
+            f"model: {ref.pointer} has sha256 {found.digest[:12]} in the registry at {mlflow.get_tracking_uri()}, not "
+            f"{ref.digest[:12]}; set MLFLOW_TRACKING_URI to the registry that has it"
+        )
+    client = mlflow.MlflowClient()
+    version = client.get_model_version(ref.uri.removeprefix("models:/"), ref.version)
+    try:
+        return dict(version.tags), dict(client.get_run(version.run_id).data.metrics)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return dict(version.tags), {}
+
+
 def set_alias(ref: ModelRef, alias: str) -> None:
     """Let an alias of the registered model mean this version."""
     import mlflow

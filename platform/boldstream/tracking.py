@@ -115,6 +115,22 @@ class JobRun:
         else:
             mlflow.log_artifact(str(path), folder, run_id=self.run_id)
 
+    def log_child(
+        self, name: str, params: Mapping[str, str], metrics: Mapping[str, float], seconds: float = 0.0
+    ) -> None:
+        """Record a part of the run, which has just been done in so many seconds, as a nested run of its own."""
+        import mlflow
+        from mlflow.entities import Metric, Param
+        from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+        client, now = mlflow.MlflowClient(), int(1000 * time.time())
+        experiment = client.get_run(self.run_id).info.experiment_id
+        begun = now - int(1000 * seconds)
+        child = client.create_run(experiment, begun, tags={MLFLOW_PARENT_RUN_ID: self.run_id}, run_name=name)
+        values = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        client.log_batch(child.info.run_id, values, [Param(key, value) for key, value in params.items()])
+        client.set_terminated(child.info.run_id)
+
     def tell(self, text: str) -> None:
         """Add a line, cut after `TOLD` characters, to the description on the run's page, which people read first."""
         import mlflow

@@ -23,6 +23,7 @@ from boldstream.artifacts.cohort import (
 )
 from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, adjusted_schema, embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
+from boldstream.artifacts.results import CONTESTS_SCHEMA, PREDICTIONS_SCHEMA, SCORES_SCHEMA
 from boldstream.artifacts.shards import write_shard
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, local_path
@@ -58,6 +59,9 @@ def carried():
         ("embeddings_adjusted", adjusted_schema(embedding_schema(carried()))),
         ("embeddings_quarantine", REFUSALS_SCHEMA),
         ("embeddings_failures", FAILURES_SCHEMA),
+        ("results_scores", SCORES_SCHEMA),
+        ("results_contests", CONTESTS_SCHEMA),
+        ("results_predictions", PREDICTIONS_SCHEMA),
     ],
 )
 def test_schema__is_the_released_one(name, schema):

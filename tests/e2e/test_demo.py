@@ -57,6 +57,10 @@ def test_demo__interrupted_then_again_then_once_more(tmp_path: Path) -> None:
     trained, untrained = (open_table(name, warehouse) for name in ("demo-trained", "demo-untrained"))
     assert trained.vectors().shape == untrained.vectors().shape == (14, 64)
     assert abs(trained.vectors() - untrained.vectors()).max() > 0.01
+    adjusted = open_table("demo-adjusted", warehouse)
+    assert adjusted.manifest.content["table"] == trained.ref.uri
+    assert adjusted.manifest.content["pending"] == ["residualize: age, sex, site, mean_fd"]
+    assert set(numbers["representations"]) == {"trained", "untrained", "adjusted", "functional_connectivity"}
 
     third = start_demo(tmp_path)
     said = third.communicate(timeout=400)[0]

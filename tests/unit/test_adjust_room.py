@@ -21,9 +21,10 @@ from boldstream.adjust.apply import read_file
 from boldstream.adjust.fit import restore, training_matrix
 from boldstream.adjust.rows import find_split, read_rows
 from boldstream.analysis.adjustment import Adjustment
-from boldstream.artifacts import adjustment
-from boldstream.artifacts.adjustment import adjustment_versions, open_adjustment
+from boldstream.artifacts import folders
+from boldstream.artifacts.adjustment import open_adjustment
 from boldstream.artifacts.embeddings import embedding_tables, open_table
+from boldstream.artifacts.folders import folder_versions
 from boldstream.errors import AdjustmentError, ConfigError, EmbeddingsError, OutputExistsError
 from boldstream.registry import TABLE_PREFIX
 from boldstream.storage import Warehouse, local_path, publish_bytes
@@ -70,7 +71,7 @@ class Place:
         return embedding_tables(self.warehouse, name)[1].column(columns).sort_by("scan_key").to_pylist()
 
     def versions(self, name="adjusted"):
-        return adjustment_versions(self.warehouse.location("adjustments", name))
+        return folder_versions(self.warehouse.location("adjustments", name))
 
 
 @pytest.fixture
@@ -487,7 +488,7 @@ def test_two_fits_at_once__of_other_rows_do_not_pass_for_each_other(place, tmp_p
             publish_bytes(f"{folder}/{theirs['.safetensors'].name}", theirs[".safetensors"].read_bytes())
             publish_bytes(uri, theirs[".json"].read_bytes())
 
-    monkeypatch.setattr(adjustment, "publish_bytes", overtaken)
+    monkeypatch.setattr(folders, "publish_bytes", overtaken)
     place.table()
     with pytest.raises(AdjustmentError, match="another run has published adjustment adjusted@1 at this moment"):
         place.adjust()

@@ -25,10 +25,14 @@ from boldstream.nightly import NightlyConfig
 from boldstream.nightly.config import GateConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
+from boldstream.probe import ProbeConfig
+from boldstream.probe.config import FoldSpec, Grids, Heads, TargetSpec, TuneSpec
+from boldstream.probe.transfer.config import Condition, TransferSpec
 from boldstream.report import ReportConfig
 from boldstream.shift import ShiftConfig
 from boldstream.strategy import Strategy
 from boldstream.synthesis import Effects, SyntheticSpec
+from boldstream.tables.quality.config import QualityConfig, QualityThresholds
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {
@@ -39,6 +43,7 @@ ROOMS = {
     "embed": EmbedConfig,
     "adjust": AdjustConfig,
     "nightly": NightlyConfig,
+    "probe": ProbeConfig,
     "report": ReportConfig,
     "shift": ShiftConfig,
     "strategies": Strategy,
@@ -255,6 +260,15 @@ CLASSES = [
     ProjectStep,
     ResidualizeStep,
     Impute,
+    TargetSpec,
+    Heads,
+    Grids,
+    Condition,
+    TransferSpec,
+    QualityConfig,
+    QualityThresholds,
+    FoldSpec,
+    TuneSpec,
     WindowSpec,
     BrainJEPAConfig,
     SyntheticSpec,

@@ -238,5 +238,8 @@ def test_make_head__gives_every_head_that_suits_the_target(kind):
 def test_make_head__refuses():
     with pytest.raises(ValueError, match="logistic tells two classes apart, the target is continuous; use ridge"):
         make_head("logistic", "continuous")
-    with pytest.raises(ValueError, match="heads are mean, ridge, kernel_ridge, knn, logistic, svm, mlp, got 'lasso'"):
+    with pytest.raises(
+        ValueError,
+        match="heads are mean, ridge, kernel_ridge, knn, logistic, svm, prototype, mlp, attention, got 'lasso'",
+    ):
         make_head("lasso", "binary")

@@ -9,147 +9,21 @@ import pyarrow as pa
 import pytest
 
 from boldstream.analysis.quality import Identification, identification
-from boldstream.artifacts.cohort import QUARANTINE_SCHEMA, cohort_schema, cohort_tables, open_cohort
-from boldstream.artifacts.embeddings import embedding_schema, embedding_tables, row_key
-from boldstream.artifacts.manifest import Parent
-from boldstream.artifacts.shards import write_shard
-from boldstream.config import digest_json
+from boldstream.artifacts.cohort import open_cohort
 from boldstream.errors import ArtifactError, ConfigError, EmbeddingsError, OutputExistsError
-from boldstream.refs import CohortRef
 from boldstream.registry import register_model
 from boldstream.report import ReportConfig, write_report
+from boldstream.report.colouring import colouring_of
 from boldstream.report.config import FC_NAME
-from boldstream.report.figures import colouring_of, draw_map
+from boldstream.report.maps import draw_map
 from boldstream.report.material import select_scans
 from boldstream.report.measure import accuracy_interval, correlation, measure, principal_components
 from boldstream.report.wording import headline, no_identification, title_of, verdicts
-from boldstream.storage import Warehouse
 from boldstream.tracking import job_run
+from reported import N_DIMS, N_ROIS, make_cohort, make_table, noise, own_vector
 
 # mlflow's and pyiceberg's own use of sqlalchemy
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
-N_ROIS, N_SUBJECTS, N_DIMS = 6, 5, 8
-STRATEGY = {
-    "id": "test_recipe",
-    "window": {"length": 20, "stride": 10, "target_t_r": 2.0, "short_scans": "pad"},
-    "pool": "mean",
-}
-
-
-def make_cohort(warehouse, name="demo", seed=0, bad_roi=True):
-    """Every subject has connectivity of their own; the last one has two scans, the first a constant region."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for subject in range(N_SUBJECTS):
-        mixing = rng.normal(size=(N_ROIS, N_ROIS))
-        for run in range(2 if subject == N_SUBJECTS - 1 else 1):
-            values = (rng.normal(size=(120, N_ROIS)) @ mixing).astype(np.float32)
-            flat = bad_roi and subject == 0
-            if flat:
-                values[:, 2] = 0.0
-            rows.append(
-                {
-                    "scan_key": f"sub-{subject}_run-{run}",
-                    "subject": str(subject),
-                    "run": str(run),
-                    "site": "A" if subject < 2 else "B",
-                    "age": 20.0 + subject if subject else None,
-                    "t_r": 2.0,
-                    "n_timepoints": 120,
-                    "n_rois": N_ROIS,
-                    "timeseries": values.ravel(),
-                    "bad_rois": ["r2"] if flat else [],
-                    "source_uri": "file:///x",
-                    "source_sha256": "0",
-                    "source_stamp": "0",
-                    "row_digest": f"{seed}{subject}{run}",
-                }
-            )
-    schema = cohort_schema({})
-    table, quarantine = cohort_tables(Warehouse.at(str(warehouse)), name)
-    table.begin(schema, {"seed": seed})
-    quarantine.begin(QUARANTINE_SCHEMA, {"seed": seed})
-    table.append([write_shard(table.uri, "a.parquet", pa.Table.from_pylist(rows, schema))])
-    manifest = table.publish(
-        config={},
-        config_hash="0",
-        parents=[],
-        rows=len(rows),
-        digest=digest_json([seed]),
-        content={"atlas": "six", "roi_names": [f"r{i}" for i in range(N_ROIS)], "quarantined": {"unreadable": 1}},
-        mlflow_run_id=None,
-    )
-    return CohortRef(table.uri, manifest.version, manifest.digest), rows
-
-
-def make_table(
-    warehouse, name, cohort, rows, vectors, *, parts=2, model="models:/nowhere/1", digest="0", drop=(), **content
-):
-    """`vectors(scan, part)` gives the vector of a part of the cohort's n-th scan."""
-    schema = embedding_schema(pa.schema([f for f in cohort_schema({}) if f.name not in {"timeseries", "row_digest"}]))
-    stamp = {
-        "status": "ok",
-        "n_windows": 3,
-        "vector_sha256": "0",
-        "strategy_id": STRATEGY["id"],
-        "model_version": model,
-        "model_digest": digest,
-        "cohort_version": cohort.pointer,
-        "cohort_digest": cohort.digest,
-    }
-    found = [
-        {
-            **scan,
-            **stamp,
-            "row_key": row_key(scan["scan_key"], part, parts),
-            "scan_digest": scan["row_digest"],
-            "part": part,
-            "embedding": vectors(i, part),
-        }
-        for i, scan in enumerate(rows)
-        for part in range(parts)
-        if (scan["scan_key"], part) not in drop
-    ]
-    table, quarantine = embedding_tables(Warehouse.at(str(warehouse)), name)
-    table.begin(schema, {"name": name})
-    quarantine.begin(QUARANTINE_SCHEMA, {"name": name})
-    light = [{key: row.get(key) for key in schema.names} for row in found]
-    table.append([write_shard(table.uri, "a.parquet", pa.Table.from_pylist(light, schema))])
-    if drop:
-        refused = [
-            {"scan_key": row_key(key, part, parts), "room": "embed", "reason": "too_short", "message": "short"}
-            for key, part in drop
-        ]
-        refused = pa.Table.from_pylist(refused, QUARANTINE_SCHEMA)
-        quarantine.append([write_shard(quarantine.uri, "q.parquet", refused)])
-    table.publish(
-        config={},
-        config_hash="0",
-        parents=[Parent.of(cohort)],
-        rows=len(found),
-        digest=digest_json([name]),
-        content={
-            "cohort": cohort.uri,
-            "model": model,
-            "model_digest": digest,
-            "strategy": STRATEGY,
-            "parts": parts,
-            "quarantined": len(drop),
-            "pending": ["project: 512, pca"],
-            **content,
-        },
-        mlflow_run_id=None,
-    )
-
-
-def own_vector(scan, part):
-    base = np.random.default_rng(scan).normal(size=N_DIMS)
-    return (base + 0.01 * np.random.default_rng([scan, part]).normal(size=N_DIMS)).astype(np.float32)
-
-
-def noise(scan, part):
-    return np.random.default_rng([1, scan, part]).normal(size=N_DIMS).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -209,13 +83,16 @@ def test_report__says_what_was_measured(report):
 
 def test_report__is_one_page_that_needs_nothing_else(report):
     assert not re.search(r'(src|href)="(?!data:image/png;base64,)', report.page)
+    assert not re.search(r"@import|url\(", report.page)
     assert "<script" not in report.page
     assert "{{" not in report.page
     images = re.findall(r"<img [^>]*>", report.page)
-    assert len(images) == 4
+    assert len(images) == 6
     assert all(re.search(r'alt="[^"]+"', image) for image in images)
     names = {path.name for path in (report.folder / "figures").iterdir()}
-    assert names == {"carpet.png", "map.png", "similarity.png", "identification.png"}
+    assert names == {
+        f"{name}.png" for name in ("people", "carpet", "map", "covariates", "similarity", "identification")
+    }
 
 
 def test_report__tells_lineage_quarantine_and_pending_steps(report):

@@ -138,3 +138,13 @@ def test_page__is_not_flooded(tracking):
     with job_run("embed", "table", Nothing()) as run:
         run.tell("x" * 10_000)
     assert len(note_of(run.run_id)) < 700
+
+
+def test_child__is_a_nested_run_with_numbers_of_its_own(client):
+    with job_run("probe", "results", Nothing()) as run:
+        run.log_child("age from trained by ridge", {"head": "ridge"}, {"r2": 0.5}, seconds=2.0)
+    (child,) = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{run.run_id}'", output_format="list")
+    assert (child.info.run_name, child.info.status) == ("age from trained by ridge", "FINISHED")
+    assert (child.data.params, child.data.metrics) == ({"head": "ridge"}, {"r2": 0.5})
+    assert child.info.end_time - child.info.start_time >= 2000
+    assert "r2" not in client.get_run(run.run_id).data.metrics

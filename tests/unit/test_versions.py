@@ -18,9 +18,10 @@ from boldstream.artifacts.versions import expire, iter_batches, plan_expiry, res
 from boldstream.config import digest_json
 from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, OutputExistsError, StorageError
 from boldstream.storage import Warehouse, local_path
+from boldstream.table_diff import compare_versions
 from boldstream.tables.commands import run_tables
-from boldstream.tables.diff import compare_versions
 from boldstream.tables.find import find_version
+from boldstream.tables.limits import MAX_SCANS
 
 SCHEMA = pa.schema(
     [
@@ -285,13 +286,13 @@ def test_export__of_a_damaged_table_writes_nothing(table, tmp_path):
 
 def test_diff__counts_rows_and_finds_the_changed_scan(table):
     home = table.warehouse.uri
-    found = compare_versions(find_version("t@1", home), find_version("t@3", home))
+    found = compare_versions(find_version("t@1", home), find_version("t@3", home), max_scans=MAX_SCANS)
     assert (found.added, found.removed, found.changed, found.n_same) == (names(2, 4), [], ["sub-00"], 3)
     assert found.geometry.n == 4
     assert [one.key for one in found.most_changed] == ["sub-00"]
     assert found.most_changed[0].cosine == pytest.approx(-1)
     np.testing.assert_allclose(found.changed_cosine, [-1])
-    turned = compare_versions(find_version("t@3", home), find_version("t@1", home))
+    turned = compare_versions(find_version("t@3", home), find_version("t@1", home), max_scans=MAX_SCANS)
     assert (turned.added, turned.removed) == ([], names(2, 4))
 
 
@@ -355,7 +356,7 @@ def test_diff__says_why_there_is_no_geometry(table, tmp_path):
     flat = make(table.warehouse, "flat")
     flat.append([write(flat, names(6), np.ones((6, 4), dtype=np.float32))])
     publish(flat)
-    found = compare_versions(find_version("t", home), find_version("flat", home))
+    found = compare_versions(find_version("t", home), find_version("flat", home), max_scans=MAX_SCANS)
     assert found.no_geometry == "all 6 rows of second are equal, so nothing can be compared"
 
 

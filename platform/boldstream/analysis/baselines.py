@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import PCA
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -115,22 +116,25 @@ def reduced_connectivity(n_dims: int, n_train: int) -> Pipeline:
     n_train : int
         Scans in the smallest training fold, for there are no more than n_train - 1 components.
     """
-    return make_pipeline(Connectivity(), _components(n_dims, n_train))
+    return make_pipeline(Connectivity(), first_components(n_dims, n_train))
 
 
-def _components(n_dims: int, n_train: int) -> PCA:
+def first_components(n_dims: int, n_train: int) -> PCA:
+    """Return the reduction of connectivity that is computed already; parameters as `reduced_connectivity` has them."""
     if n_dims < 1 or n_train < 2:
         raise ValueError(f"{n_dims} components of {n_train} training scans; at least 1 of 2")
     return PCA(min(n_dims, n_train - 1), svd_solver="full")
 
 
-def confounds_only(covariates: pd.DataFrame) -> Pipeline:
+def confounds_only(covariates: pd.DataFrame, *, fill: bool = False) -> Pipeline:
     """Return a front for covariates: numbers standardised, names one column each; a name not seen in training has none.
 
     Parameters
     ----------
     covariates : DataFrame
         Age, sex, site, mean FD, without what is to be predicted; only its columns' kinds are looked at.
+    fill : bool
+        Take the training rows' median for a missing number, and a missing name for a name of its own.
 
     Raises
     ------
@@ -138,12 +142,13 @@ def confounds_only(covariates: pd.DataFrame) -> Pipeline:
         If a value is missing, for rows would be lost in silence.
     """
     lacking = [str(name) for name in covariates if covariates[name].isna().any()]
-    if lacking:
+    if lacking and not fill:
         raise ValueError(f"covariates are missing in {', '.join(lacking)}; leave these rows out or impute them first")
     numbers = [name for name in covariates if pd.api.types.is_numeric_dtype(covariates[name])]
     names = [name for name in covariates if name not in numbers]
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    return make_pipeline(make_column_transformer((StandardScaler(), numbers), (encoder, names)))
+    scaler = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()) if fill else StandardScaler()
+    return make_pipeline(make_column_transformer((scaler, numbers), (encoder, names)))
 
 
 def _n_rois(scans: Scans, expected: int | None = None) -> int:

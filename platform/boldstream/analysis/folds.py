@@ -200,6 +200,23 @@ def leave_site_out(scans: pd.DataFrame, *, n_inner: int = 5, seed: int = 0) -> F
     return FoldSet(scheme, keys, groups, held[None], inner[None])
 
 
+def site_folds(scans: pd.DataFrame, *, n_folds: int = 5, seed: int = 0) -> NDArray[np.int64]:
+    """Deal whole sites to folds, shape (n,), as many as there are sites at most; where there is one, subjects.
+
+    Sites that have a subject in common go together. For penalties that suit sites, and cohorts, not seen.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        As for `nested_folds`.
+    """
+    linked = scans.assign(family=scans["site"]) if "site" in scans else scans
+    _, groups, names = _groups(linked)
+    if len(names) < 2:
+        _, groups, names = _groups(scans.drop(columns="site"))
+    return _deal(groups, names, np.zeros((len(groups), 1), dtype=np.int64), min(n_folds, len(names)), str(seed))
+
+
 def _groups(scans: pd.DataFrame) -> tuple[tuple[str, ...], NDArray[np.int64], list[str]]:
     """Return the scans' names, the group of every row, and every group's name (its first subject in sorted order)."""
     from scipy.sparse import coo_array

@@ -127,14 +127,29 @@ def predict_nested(
         inside = target[split.train]
         fitted = clone(head).fit(train, inside, split.inner)
         null[at] = inside.mean()
-        if kind == "binary" and hasattr(fitted, "predict_proba"):
-            predicted[at], probability[at] = fitted.decision_function(test), fitted.predict_proba(test)[:, 1]
-        else:
-            predicted[at] = fitted.predict(test)
-            if kind == "binary":
-                probability[at] = np.clip(predicted[at], 0.0, 1.0)
-                predicted[at] = predicted[at] - inside.mean()
+        predicted[at], probability[at] = predict_rows(fitted, test, kind, float(inside.mean()))
     return Predictions(folds.id, target, predicted, null, probability, folds.outer.T)
+
+
+def predict_rows(
+    fitted: Any, rows: Any, kind: TargetKind, share: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what a fitted head predicts of rows, and probabilities, as `Predictions` has them.
+
+    Parameters
+    ----------
+    fitted : estimator
+    rows : array, shape (n, d)
+    kind : {"continuous", "binary"}
+    share : float
+        Mean of the training target: of two classes, the second one's share.
+    """
+    if kind == "binary" and hasattr(fitted, "predict_proba"):
+        return np.asarray(fitted.decision_function(rows)), np.asarray(fitted.predict_proba(rows)[:, 1])
+    predicted = np.asarray(fitted.predict(rows), dtype=np.float64)
+    if kind == "binary":
+        return predicted - share, np.clip(predicted, 0.0, 1.0)
+    return predicted, np.full(len(predicted), np.nan)
 
 
 def score(predictions: Predictions, kind: TargetKind) -> dict[str, float]:

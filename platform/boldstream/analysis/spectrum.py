@@ -44,7 +44,7 @@ def measure_spread(x: ArrayLike) -> Spread:
     std = matrix.std(axis=0)
     # rounding of a large constant is no spread
     std = np.where(np.ptp(matrix, axis=0) > 0, std, 0.0)
-    values = _eigenvalues(matrix)
+    values = covariance_eigenvalues(matrix)
     total = values.sum()
     if not total > 0:
         return Spread(std, len(std), float("nan"), float("nan"))
@@ -74,7 +74,7 @@ def alpha_req(x: ArrayLike, *, first: int = 1, last: int | None = None) -> float
     Agrawal et al. (2022), alpha-ReQ, NeurIPS.
     """
     matrix = finite_matrix(x, "x")
-    values = _eigenvalues(matrix)
+    values = covariance_eigenvalues(matrix)
     ranks = np.arange(1, len(values) + 1)
     floor = values[0] * max(matrix.shape) * np.finfo(np.float64).eps
     kept = (values > floor) & (ranks >= first) & (ranks <= (last or len(values)))
@@ -124,8 +124,14 @@ def lidar(views: ArrayLike, subjects: ArrayLike, *, delta: float = 1e-4) -> floa
     return effective_rank(np.linalg.eigvalsh(whiten.T @ between @ whiten))
 
 
-def _eigenvalues(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the covariance's eigenvalues, largest first."""
+def covariance_eigenvalues(x: ArrayLike) -> NDArray[np.float64]:
+    """Return the eigenvalues of the covariance of rows, largest first, min(n, d) of them.
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+    """
+    matrix = finite_matrix(x, "x")
     centred = matrix - matrix[0]  # equal rows leave exact zeros
     centred = centred - centred.mean(axis=0)
     return np.square(np.linalg.svd(centred, compute_uv=False)) / len(matrix)

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
+from boldstream.artifacts.folders import (
+    FolderKind,
+    folder_of,
+    folder_versions,
+    next_version,
+    publish_version,
+    read_manifest,
+)
 from boldstream.artifacts.manifest import Manifest, Parent
-from boldstream.artifacts.settings import differing_keys
 from boldstream.config import digest_json
-from boldstream.errors import AdjustmentError, ArtifactError, OutputExistsError, StorageError
-from boldstream.refs import AdjustmentRef, split_pointer
-from boldstream.storage import Warehouse, filesystem, publish_bytes, read_bytes
+from boldstream.errors import AdjustmentError, ArtifactError, StorageError
+from boldstream.refs import AdjustmentRef
+from boldstream.storage import Warehouse, read_bytes
 
-KIND = "adjustments"
-MANIFEST = "manifest.json"
+KIND = FolderKind("adjustments", "adjustment", "fitted", "fit one with jobs/adjust.py", AdjustmentError)
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,6 @@ class StoredAdjustment:
         return f"{self.manifest.name}@{self.manifest.version}"
 
 
-def adjustment_versions(uri: str) -> list[str]:
-    """List the whole versions at a URI, oldest first: folders ``v<n>`` with a manifest."""
-    fs, root = filesystem(uri)
-    try:
-        found = fs.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
-    except OSError as error:
-        raise StorageError(f"{uri}: cannot be listed: {error}") from None
-    folders = [info.path.split("/")[-2] for info in found if info.base_name == MANIFEST]
-    return sorted((name[1:] for name in folders if name[0] == "v" and name[1:].isdigit()), key=int)
-
-
 def find_adjustment(warehouse: Warehouse, name: str, identity: dict[str, Any]) -> StoredAdjustment | None:
     """Return the newest version of this name if it was fitted on the same, None if there is none or on another version.
 
@@ -62,19 +56,10 @@ def find_adjustment(warehouse: Warehouse, name: str, identity: dict[str, Any]) -
     OutputExistsError
         If it was fitted with other settings.
     """
-    uri = warehouse.location(KIND, name)
-    if not adjustment_versions(uri):
+    if not folder_versions(KIND.location(warehouse, name)):
         return None
-    newest = open_adjustment(uri, warehouse.uri)
-    theirs = dict(newest.manifest.content["identity"])
-    ours = dict(identity)
-    same_rows = theirs.pop("rows") == ours.pop("rows")
-    if differing := differing_keys(theirs, ours):
-        raise OutputExistsError(
-            f"adjustment {name!r} exists in {warehouse.uri} and was fitted with other settings "
-            f"({'; '.join(differing)}); choose another output name"
-        )
-    return newest if same_rows else None
+    newest = open_adjustment(name, warehouse.uri)
+    return newest if KIND.check_same(newest.manifest.content["identity"], identity, warehouse, name) else None
 
 
 def publish_adjustment(
@@ -107,11 +92,11 @@ def publish_adjustment(
 
     data = save({key: np.ascontiguousarray(array, dtype=np.float64) for key, array in arrays.items()})
     sha = hashlib.sha256(data).hexdigest()
-    uri = warehouse.location(KIND, name)
-    version = str(max((int(one) for one in adjustment_versions(uri)), default=0) + 1)
+    uri = KIND.location(warehouse, name)
+    version = next_version(uri)
     file = f"{sha[:24]}.safetensors"
     manifest = Manifest.create(
-        kind=KIND,
+        kind=KIND.folder,
         name=name,
         version=version,
         config=config,
@@ -122,8 +107,7 @@ def publish_adjustment(
         mlflow_run_id=mlflow_run_id,
         content={**content, "identity": identity, "file": file},
     )
-    publish_bytes(f"{uri}/v{version}/{file}", data)
-    publish_bytes(f"{uri}/v{version}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
+    publish_version(uri, {file: data}, manifest)
     found = open_adjustment(f"{uri}@{version}", warehouse.uri)
     if found.ref.digest != manifest.digest:
         raise AdjustmentError(
@@ -151,19 +135,10 @@ def open_adjustment(pointer: str, warehouse: str) -> StoredAdjustment:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    uri, version = split_pointer(pointer, field="adjustment")
-    if "/" not in uri:
-        uri = Warehouse.at(warehouse).location(KIND, uri)
-    there = adjustment_versions(uri)
-    version = version or (there[-1] if there else None)
-    if version not in there:
-        raise AdjustmentError(
-            f"adjustment: no adjustment {pointer!r} ({uri} has the versions: {', '.join(there) or 'none'}); fit one "
-            "with jobs/adjust.py"
-        )
-    folder = f"{uri}/v{version}"
+    uri, version = KIND.locate(pointer, warehouse)
+    folder = folder_of(uri, version)
     try:
-        manifest = Manifest.from_json(read_bytes(f"{folder}/{MANIFEST}"), where=folder)
+        manifest = read_manifest(uri, version)
         data = read_bytes(f"{folder}/{manifest.content['file']}")
         arrays = load(data)
     except (ArtifactError, StorageError, SafetensorError) as error:

@@ -18,7 +18,17 @@ LEFT_OUT = (
     # environments, caches, version control
     *(".git/", ".venv/", "venv/", "node_modules/", "__pycache__/", "*.egg-info/", ".*_cache/", ".hypothesis/"),
     # data and results
-    *("data/", "derivatives/", "warehouse/", "boldstream-demo/", "mlruns/", "mlartifacts/", "mlflow.db", "*.log"),
+    *(
+        "data/",
+        "derivatives/",
+        "warehouse/",
+        "boldstream-demo/",
+        "boldstream-abide/",
+        "mlruns/",
+        "mlartifacts/",
+        "mlflow.db",
+        "*.log",
+    ),
     # secrets: the package lies readable on the cluster
     *(".env", ".env.*", ".netrc", ".pgpass", ".aws/", ".ray/", "*.pem", "id_rsa", "id_ed25519"),
 )

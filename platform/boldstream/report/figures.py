@@ -1,53 +1,25 @@
 """The report's pictures. Figure objects only, no pyplot: nothing global, nothing to close."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from boldstream.drawing import COLOURS, INK, MARKERS, MUTED, REST, STYLE, png
+from boldstream.drawing import COLOURS, INK, MUTED, STYLE, png
 from boldstream.report.material import Carpet
 from boldstream.report.measure import Measured, accuracy_interval
 
 FLAGGED = "#d55e00"
-FEW = 20
-"""Groups that still get a colour and marker of their own; subjects up to so many are numbered."""
-
 CARPET_SD = 2.5
+MOST_ABREAST = 4
+"""Panels in one row, if that is all there are; of more, one fewer."""
 
 
-@dataclass(frozen=True)
-class Colouring:
-    """What the embedding map's colours mean.
-
-    Attributes
-    ----------
-    column : str
-    groups : list of str or None
-        Group of every scan; None for a number.
-    numbers : array or None
-        Value of every scan, for a number.
-    """
-
-    column: str
-    groups: list[str] | None = None
-    numbers: NDArray[np.float64] | None = None
-
-
-def colouring_of(rows: pd.DataFrame, column: str) -> Colouring:
-    """Decide how a column colours scans: numbers by a scale, all else by groups (many of them: the largest)."""
-    values = rows[column]
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return Colouring(column, numbers=values.to_numpy(dtype=np.float64))
-    text = values.astype("object").where(values.notna(), "not known").astype(str)
-    named = sorted(text.value_counts().index[:FEW].tolist())
-    return Colouring(column, groups=[value if value in named else "others" for value in text])
+def panel_grid(n: int) -> tuple[int, int, float]:
+    """Return rows, columns and the height of a row, in inches, for square panels on a page 10 inches wide."""
+    columns = n if n <= MOST_ABREAST else MOST_ABREAST - 1
+    return -(-n // columns), columns, 0.2 + 10 / max(columns, 3)
 
 
 @mpl.rc_context(STYLE)
@@ -94,38 +66,10 @@ def draw_carpets(carpets: Sequence[Carpet], roi_names: Sequence[str], n_parts: i
 
 
 @mpl.rc_context(STYLE)
-def draw_map(measured: Sequence[Measured], colouring: Colouring, numbered: bool) -> bytes:
-    """Draw the first two principal components of each representation; a line joins a scan's parts."""
-    columns = min(3, len(measured))
-    n_rows = -(-len(measured) // columns)
-    figure = Figure(figsize=(10, 3.5 * n_rows + 0.7), layout="constrained")
-    axes = figure.subplots(n_rows, columns, squeeze=False).ravel()
-    for ax, one in zip(axes, measured, strict=False):
-        _draw_points(ax, one, colouring, numbered)
-        ax.set_title(one.display)
-        ax.set_xlabel(f"PC 1 ({100 * one.explained[0]:.0f} % of variance)")
-        ax.set_ylabel(f"PC 2 ({100 * one.explained[1]:.0f} %)")
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.margins(0.12)
-    for ax in axes[len(measured) :]:
-        ax.remove()
-    if colouring.numbers is not None:
-        scale = mpl.cm.ScalarMappable(_norm(colouring.numbers), "viridis")
-        figure.colorbar(scale, ax=list(axes[: len(measured)]), location="bottom", shrink=0.4, label=colouring.column)
-    else:
-        figure.legend(
-            handles=_handles(colouring, numbered), loc="outside lower center", ncols=7, title=colouring.column
-        )
-    return png(figure)
-
-
-@mpl.rc_context(STYLE)
 def draw_similarity(measured: Sequence[Measured], n_parts: int) -> bytes:
     """Draw the similarity of every scan with every other, all representations on one scale."""
-    columns = min(3, len(measured))
-    n_rows = -(-len(measured) // columns)
-    figure = Figure(figsize=(10, 3.5 * n_rows + 0.9), layout="constrained")
+    n_rows, columns, height = panel_grid(len(measured))
+    figure = Figure(figsize=(10, height * n_rows + 0.9), layout="constrained")
     axes = figure.subplots(n_rows, columns, squeeze=False).ravel()
     for ax, one in zip(axes, measured, strict=False):
         n = len(one.similarity)
@@ -169,57 +113,3 @@ def draw_accuracy(measured: Sequence[Measured]) -> bytes:
     ax.set_xlabel("subjects identified (%), with exact 95 % interval; dashed: chance")
     ax.spines[["top", "right", "left"]].set_visible(False)
     return png(figure)
-
-
-def _draw_points(ax: Axes, one: Measured, colouring: Colouring, numbered: bool) -> None:
-    """Draw one representation's parts: the first filled, later ones hollow."""
-    n_scans = one.coordinates.shape[1]
-    colours, markers = _looks(colouring, n_scans)
-    size = 34 if n_scans <= FEW else 13
-    for scan in range(n_scans):
-        x, y = one.coordinates[:, scan].T
-        style: dict[str, Any] = {"marker": markers[scan], "s": size, "edgecolors": [colours[scan]], "linewidths": 1.1}
-        ax.plot(x, y, color=colours[scan], linewidth=0.8, alpha=0.5, zorder=1)
-        ax.scatter(x[:1], y[:1], c=[colours[scan]], zorder=3, **style)
-        ax.scatter(x[1:], y[1:], c="white", zorder=2, **style)
-        if numbered:
-            away = (7 if x[0] >= x[-1] else -7, 6 if y[0] >= y[-1] else -6)
-            centred: dict[str, Any] = {"ha": "center", "va": "center"}
-            ax.annotate(str(scan + 1), (x[0], y[0]), away, textcoords="offset points", fontsize=7.5, **centred)
-
-
-def _looks(colouring: Colouring, n_scans: int) -> tuple[list[Any], list[str]]:
-    if colouring.numbers is not None:
-        scale = mpl.cm.ScalarMappable(_norm(colouring.numbers), "viridis")
-        colours = [scale.to_rgba(number) if np.isfinite(number) else REST for number in colouring.numbers]
-        return colours, ["o"] * n_scans
-    assert colouring.groups is not None
-    looks = _group_looks(colouring.groups)
-    return [looks[group][0] for group in colouring.groups], [looks[group][1] for group in colouring.groups]
-
-
-def _group_looks(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and marker of every group, in alphabetical order; what is left over is grey."""
-    names = [name for name in dict.fromkeys(groups) if name != "others"]
-    looks = {name: (COLOURS[i % len(COLOURS)], MARKERS[i // len(COLOURS)]) for i, name in enumerate(sorted(names))}
-    return looks | {"others": (REST, "o")}
-
-
-def _handles(colouring: Colouring, numbered: bool) -> list[Any]:
-    """Return a legend entry for every group; subjects with their numbers, where the map shows those."""
-    assert colouring.groups is not None
-    looks = _group_looks(colouring.groups)
-    present = [name for name in looks if name in set(colouring.groups)]
-    with_number = numbered and colouring.column == "subject"
-    labels = {name: f"{i + 1}:  {name}" if with_number else name for i, name in enumerate(present)}
-    return [
-        mpl.lines.Line2D(
-            [], [], linestyle="", marker=looks[name][1], color=looks[name][0], markersize=5, label=labels[name]
-        )
-        for name in present
-    ]
-
-
-def _norm(numbers: NDArray[np.float64]) -> mpl.colors.Normalize:
-    known = numbers[np.isfinite(numbers)]
-    return mpl.colors.Normalize(*((float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)))

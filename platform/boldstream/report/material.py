@@ -157,7 +157,7 @@ def read_vectors(table: EmbeddingTable, selection: Selection) -> NDArray[np.floa
     """Return a table's vectors of the chosen scans, shape (n_parts, n_scans, n_dims)."""
     place = {key: i for i, key in enumerate(selection.scans)}
     found: dict[tuple[int, int], list[float]] = {}
-    for rows in _wanted_rows(table.files, ["scan_key", "part", "embedding"], selection.scans):
+    for rows in wanted_rows(table.files, ["scan_key", "part", "embedding"], selection.scans):
         for row in rows.to_pylist():
             found[row["part"], place[row["scan_key"]]] = row["embedding"]
     vectors = [[found[part, scan] for scan in range(len(place))] for part in range(selection.n_parts)]
@@ -175,7 +175,7 @@ def read_connectivity(cohort: Cohort, selection: Selection) -> Connectivity:
     drawn = set(np.linspace(0, len(place) - 1, min(CARPETS, len(place))).round().astype(int).tolist())
     carpets = {}
     columns = ["scan_key", "timeseries", "n_timepoints", "n_rois", "t_r", "bad_rois"]
-    for rows in _wanted_rows(cohort.files, columns, selection.scans):
+    for rows in wanted_rows(cohort.files, columns, selection.scans):
         light = rows.select(["scan_key", "t_r", "bad_rois"]).to_pylist()
         for row, timeseries in zip(light, iter_timeseries(rows), strict=True):
             scan = place[row["scan_key"]]
@@ -195,7 +195,7 @@ def quarantine_reasons(table: EmbeddingTable) -> dict[str, int]:
     return dict(Counter(quarantine.column(["reason"])["reason"].to_pylist()).most_common())
 
 
-def _wanted_rows(files: Sequence[DataFile], columns: list[str], scans: list[str]) -> Iterator[pa.Table]:
+def wanted_rows(files: Sequence[DataFile], columns: list[str], scans: list[str]) -> Iterator[pa.Table]:
     """Yield the rows of some scans, a file at a time."""
     wanted = pc.field("scan_key").isin(scans)
     for file in files:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from boldstream.artifacts.cohort import COVARIATE_FIELDS, Cohort
+from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.report.material import quarantine_reasons
-
-COVARIATES = tuple(field.name for field in COVARIATE_FIELDS)
+from boldstream.report.people import COVARIATES, count_quality
 
 
 @dataclass(frozen=True)
@@ -138,24 +137,21 @@ def _adjusted(content: dict[str, Any]) -> str | None:
     return f"{'; '.join(content['applied'])} (learnt from {whom})"
 
 
-def data_summary(cohort: Cohort) -> dict[str, Any]:
-    """Count what is in a cohort: scans, subjects, sites, repetition times, lengths, missing covariates."""
-    columns = ["subject", *COVARIATES, "t_r", "n_timepoints", "bad_rois"]
-    light = cohort.table.column(columns, cohort.manifest.version).to_pandas()
-    lengths = light["n_timepoints"]
+def data_summary(cohort: Cohort, people: pd.DataFrame) -> dict[str, Any]:
+    """Count what is in a cohort: scans, subjects, sites, repetition times, lengths, quality, missing covariates."""
+    lengths = people["n_timepoints"]
+    times = people["t_r"].sort_values().map(lambda t_r: "not known" if pd.isna(t_r) else f"{t_r:g}")
     return {
-        "scans": len(light),
-        "subjects": int(light["subject"].nunique()),
+        "scans": len(people),
+        "subjects": int(people["subject"].nunique()),
         "n_rois": len(cohort.roi_names),
         "n_timepoints": {"min": int(lengths.min()), "median": float(lengths.median()), "max": int(lengths.max())},
-        "t_r_seconds": {
-            "not known" if pd.isna(t_r) else f"{t_r:g}": int(n)
-            for t_r, n in light["t_r"].value_counts(dropna=False).sort_index().items()
-        },
-        "sites": {str(site): int(n) for site, n in light["site"].value_counts().items()},
-        "missing": {name: int(light[name].isna().sum()) for name in COVARIATES},
-        "scans_with_flagged_rois": int((light["bad_rois"].map(len) > 0).sum()),
+        "t_r_seconds": {str(t_r): int(n) for t_r, n in times.value_counts(sort=False).items()},
+        "sites": {str(site): int(n) for site, n in people["site"].value_counts().items()},
+        "missing": {name: int(people[name].isna().sum()) for name in COVARIATES},
+        "scans_with_flagged_rois": int((people["bad_rois"].map(len) > 0).sum()),
         "quarantined": dict(Counter(cohort.manifest.content["quarantined"]).most_common()),
+        "quality": count_quality(people),
     }
 
 

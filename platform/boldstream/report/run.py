@@ -10,14 +10,22 @@ from boldstream.artifacts.embeddings import EmbeddingTable, open_table
 from boldstream.artifacts.manifest import Manifest, Parent
 from boldstream.errors import ArtifactError, ConfigError, OutputExistsError
 from boldstream.refs import ReportRef
+from boldstream.report.brain_figures import place_of
+from boldstream.report.brains import Brains, map_targets
+from boldstream.report.changes import find_changes
+from boldstream.report.colouring import FEW, Colouring, colouring_of
 from boldstream.report.config import FC_NAME, ReportConfig
-from boldstream.report.figures import FEW, Colouring, colouring_of
+from boldstream.report.confounds import Confounds, before_after, tell
 from boldstream.report.material import Selection, check_tables, read_connectivity, read_vectors, select_scans
 from boldstream.report.measure import Measured, measure
+from boldstream.report.occlusion import occlude
 from boldstream.report.page import Report, write_page
+from boldstream.report.people import read_people
+from boldstream.report.probes import Probes, read_probes
 from boldstream.report.provenance import data_summary, table_facts
 from boldstream.report.wording import title_of
 from boldstream.storage import local_path, publish_folder, sha256_of_folder
+from boldstream.table_diff import FEWEST
 from boldstream.tracking import JobRun, job_run
 
 KIND = "report"
@@ -32,15 +40,20 @@ def write_report(config: ReportConfig) -> ReportRef:
     """Write the report of a cohort and of embedding tables made of it: index.html, figures, numbers, methods.
 
     Each table and plain functional connectivity are measured alike, on the same scans: a map, a similarity matrix,
-    effective rank and, where scans were embedded in halves, test-retest identification. An older report in the
-    output folder is replaced.
+    effective rank, what they tell of site and motion and, where scans were embedded in halves, test-retest
+    identification. With probe results the page begins with who is better at which target; with latents of single
+    regions it shows where a probe looks. An older report in the output folder is replaced.
 
     Raises
     ------
     CohortError, EmbeddingsError
         If the cohort or a table is not there or not whole, or the tables have no scan in common.
     ConfigError
-        If a table was made of another cohort or cut in other parts, or `color_by` is no column.
+        If a table or results were made of another cohort, tables are cut in different parts, or a column is not there.
+    ResultsError, AtlasError
+        If results, or the image that is named for the atlas, are not there or cannot be used.
+    ModelError
+        If the encoder that is to be looked at is not in the registry any more.
     OutputExistsError
         If the output folder holds something that is no report.
     """
@@ -55,6 +68,8 @@ def write_report(config: ReportConfig) -> ReportRef:
             run.log_parent(table.ref, table.manifest.rows)
             run.set_tags({f"parent.table.{name}": table.ref.pointer})
         report = measure_all(config, cohort, tables, n_parts, run)
+        for one in report.probes:
+            run.log_parent(one.results.ref, one.results.manifest.rows)
         ref = publish_report(config, report, target)
         run.log_metrics(metrics_of(report.measured))
         run.log_file(target, "report")
@@ -66,25 +81,60 @@ def measure_all(
     config: ReportConfig, cohort: Cohort, tables: dict[str, EmbeddingTable], n_parts: int, run: JobRun
 ) -> Report:
     """Choose the scans, read them once, and measure every representation of them."""
+    probes = read_probes(config.results, cohort, config.warehouse)
+    place = place_of(cohort, config)
     rows = {name: table.rows() for name, table in tables.items()}
     keys = {key for _, found in cohort.keys_by_file() for key in found}
     selection = select_scans(rows, keys, n_parts=n_parts, max_scans=config.max_scans, seed=config.seed)
     colouring = choose_colouring(selection, config.color_by)
     logger.info("report: measuring %d subjects of cohort %s", len(selection.rows), cohort.label)
-    measured = [measure(name, title_of(name), read_vectors(table, selection)) for name, table in tables.items()]
+    measured, told, brains, occlusion = [], [], Brains([], []), None
+    adjusted = before_after(tables)
+    for name, table in tables.items():
+        is_adjusted = name in {one.name for one in adjusted}
+        title, vectors = title_of(name, is_adjusted), read_vectors(table, selection)
+        measured.append(measure(name, title, vectors))
+        # an adjustment's own training rows tell less than nothing of site; the adjust room has measured others
+        if not is_adjusted:
+            told.append(tell(name, title, vectors, selection.rows, config.seed))
+        if name == next(iter(tables)):
+            unread = {column: why for one in probes for column, why in one.unread(table.ref.uri).items()}
+            targets = brain_targets(config, probes)
+            brains = map_targets(table, name, selection, vectors, [one for one in targets if one not in unread])
+            brains = Brains(brains.maps, [unread[one] for one in targets if one in unread] + brains.missing)
+            if config.occlude is not None:
+                occlusion = occlude(config.occlude, name, table, cohort, selection, vectors)
     connectivity = read_connectivity(cohort, selection)
     measured.append(measure(FC_NAME, title_of(FC_NAME), connectivity.vectors))
+    told.append(tell(FC_NAME, title_of(FC_NAME), connectivity.vectors, selection.rows, config.seed))
+    people = read_people(cohort)
     return Report(
         cohort=cohort,
-        data=data_summary(cohort),
+        people=people,
+        data=data_summary(cohort, people),
         tables=tables,
         facts={name: table_facts(name, table, rows[name]) for name, table in tables.items()},
         selection=selection,
         carpets=connectivity.carpets,
         measured=measured,
         colouring=colouring,
+        probes=probes,
+        confounds=Confounds(told, adjusted),
+        changes=find_changes(
+            tables, config.earlier, config.warehouse, max_scans=max(config.max_scans, FEWEST), seed=config.seed
+        ),
+        brains=brains,
+        place=place,
+        occlusion=occlusion,
         run_id=run.run_id,
     )
+
+
+def brain_targets(config: ReportConfig, probes: Sequence[Probes]) -> list[str]:
+    """Return the columns whose probe is followed back to regions: those that are named, or the results' targets."""
+    if config.brain_targets is not None:
+        return list(config.brain_targets)
+    return list(dict.fromkeys(column for one in probes for column in one.columns))
 
 
 def choose_colouring(selection: Selection, color_by: str | None) -> Colouring:
@@ -121,7 +171,8 @@ def check_output(target: Path) -> None:
 
 def publish_report(config: ReportConfig, report: Report, target: Path) -> ReportRef:
     """Write the folder, its manifest last, and let it appear in one step."""
-    refs = [report.cohort.ref, *(table.ref for table in report.tables.values())]
+    results = [one.results.ref for one in report.probes]
+    refs = [report.cohort.ref, *(table.ref for table in report.tables.values()), *results]
     with publish_folder(target) as draft:
         numbers = write_page(report, draft)
         digest = sha256_of_folder(draft)

@@ -12,9 +12,11 @@ FEW_SUBJECTS = 30
 SIGNIFICANT = 0.05
 
 
-def title_of(name: str) -> str:
-    """Return a representation's name in a sentence."""
-    return "functional connectivity" if name == FC_NAME else f"the {name} encoder"
+def title_of(name: str, adjusted: bool = False) -> str:
+    """Return a representation's name in a sentence; adjusted vectors are no encoder's any more."""
+    if name == FC_NAME:
+        return "functional connectivity"
+    return f"the {name} table" if adjusted else f"the {name} encoder"
 
 
 def headline(measured: Sequence[Measured]) -> str:
@@ -28,14 +30,19 @@ def headline(measured: Sequence[Measured]) -> str:
     lead, *others = measured
     if lead.identified is None:
         return (
-            f"{_capital(lead.title)} gives vectors of effective rank {lead.rankme:.1f} with a mean cosine of "
+            f"{capital(lead.title)} gives vectors of effective rank {lead.rankme:.1f} with a mean cosine of "
             f"{lead.mean_cosine:.3f}; identification was not measured."
         )
     n = lead.identified.n
-    text = f"{_capital(lead.title)} identified {_count(lead.identified)} of {n} subjects from the other half of "
+    text = f"{capital(lead.title)} identified {_count(lead.identified)} of {n} subjects from the other half of "
     text += "their scan"
     rest = [f"{other.title} {_count(other.identified)}" for other in others if other.identified]
     return f"{text}; {', '.join(rest)}." if rest else f"{text}."
+
+
+def headlines(of_probes: Sequence[str], measured: Sequence[Measured]) -> list[str]:
+    """Return what the page says first: who is better at which target, where that was probed, then identification."""
+    return [*map(capital, of_probes), headline(measured)]
 
 
 def verdicts(measured: Sequence[Measured]) -> list[str]:
@@ -49,7 +56,7 @@ def verdicts(measured: Sequence[Measured]) -> list[str]:
     n, p = lead.identified.n, lead.identified.p_value
     if p > SIGNIFICANT:
         found.append(
-            f"{_capital(lead.title)} is not distinguishable from guessing (chance is 1 of {n}; p = {p:.2f}, binomial)."
+            f"{capital(lead.title)} is not distinguishable from guessing (chance is 1 of {n}; p = {p:.2f}, binomial)."
         )
     if any("–" in _count(one.identified) for one in measured):
         found.append("A range gives the two directions: first half searched in second, and second in first.")
@@ -66,6 +73,12 @@ def no_identification(n_parts: int, n_subjects: int) -> str:
     return f"Identification needs two halves of every scan, and these scans {cut}. Embed with parts: 2 to measure it."
 
 
+def plain(value: float, digits: int = 2) -> str:
+    """Return a number with a true minus sign, and none before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "−")
+
+
 def interval_text(found: Identification) -> str:
     """Return the 95 % interval of an accuracy as ``29–96 %``."""
     low, high = accuracy_interval(found)
@@ -78,9 +91,9 @@ def _compare(lead: Measured, other: Measured) -> str:
     ours, theirs = sum(lead.identified.correct), sum(other.identified.correct)
     if ours == theirs:
         every = " (both find every subject)" if ours == 2 * lead.identified.n else ""
-        return f"{_capital(lead.title)} and {other.title} do equally well here{every}."
+        return f"{capital(lead.title)} and {other.title} do equally well here{every}."
     better, worse = (lead, other) if ours > theirs else (other, lead)
-    return f"{_capital(better.title)} does better than {worse.title} here{_overlap(better, worse)}."
+    return f"{capital(better.title)} does better than {worse.title} here{_overlap(better, worse)}."
 
 
 def _changed_by_centring(lead: Measured, other: Measured) -> str | None:
@@ -115,5 +128,6 @@ def _count(found: Identification | None) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Begin a text with a capital letter."""
     return text[0].upper() + text[1:]

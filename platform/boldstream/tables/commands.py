@@ -14,6 +14,7 @@ examples:
   boldstream tables list
   boldstream tables show abide-brainjepa
   boldstream tables diff abide-brainjepa@champion abide-brainjepa      what changed since the champion
+  boldstream tables quality abide-brainjepa                            is it any good? one page
   boldstream tables promote abide-brainjepa@4                          let @champion mean version 4
   boldstream tables rollback abide-brainjepa                           and take that back
   boldstream tables export abide-brainjepa@4 --to vectors.parquet
@@ -87,6 +88,7 @@ def build_parser(*, cohorts: bool = False) -> argparse.ArgumentParser:
         one.add_argument("second", metavar="B")
     else:
         _add_diff(add)
+        _add_quality(add)
         _add_champion(add)
     one = add("export", _export, "write a version as plain Parquet or CSV", _EXPORT)
     one.add_argument("table", metavar="NAME[@V]")
@@ -120,6 +122,15 @@ examples:
   boldstream tables diff abide@1 abide@2
   boldstream tables diff abide-model3 abide-model4 --out since-model3"""
 
+_QUALITY = """ Measures, without
+targets: effective rank, LiDAR, decay of the spectrum, dead dimensions, mean cosine; subjects found again, I_diff, ICC;
+sites and motion, before and after an adjustment; debiased CKA with another version; how the encoder heeds its input.
+Writes a page (index.html) that begins with what is alarming, its picture and quality.json, and logs them to MLflow.
+
+examples:
+  boldstream tables quality abide
+  boldstream tables quality abide-adjusted@2 --against abide-adjusted@1 --output quality"""
+
 _EXPIRE = """
 
 The newest N versions stay, and every version that an alias means (the champion). Files that nothing refers to, such
@@ -137,6 +148,19 @@ def _add_diff(add: Callable[..., argparse.ArgumentParser]) -> None:
         "--max-scans", type=int, default=MAX_SCANS, metavar="N", help="rows compared (default: %(default)s)"
     )
     one.add_argument("--seed", type=int, default=0, help="of the rows drawn (default: %(default)s)")
+
+
+def _add_quality(add: Callable[..., argparse.ArgumentParser]) -> None:
+    from boldstream.tables.limits import MAX_SCANS
+
+    one = add("quality", _quality, "tell how good a version is without targets, on one page", _QUALITY)
+    one.add_argument("table", metavar="NAME[@V]")
+    one.add_argument("--against", metavar="B", help="compare with this one (default: the version before)")
+    one.add_argument("--output", metavar="FOLDER", help="(default: quality-NAME@V)")
+    one.add_argument(
+        "--max-rows", type=int, default=MAX_SCANS, metavar="N", help="rows measured at most (default: %(default)s)"
+    )
+    one.add_argument("--seed", type=int, default=0, help="of the subjects drawn, and of folds (default: %(default)s)")
 
 
 def _add_expire(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -180,6 +204,17 @@ def _diff(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
     )
     return f"{say_diff(found)}\npage: {folder / 'index.html'}"
+
+
+def _quality(arguments: argparse.Namespace) -> str:
+    from boldstream.tables.quality.config import QualityConfig
+    from boldstream.tables.quality.run import write_quality
+    from boldstream.tables.quality.wording import say_quality
+
+    names = ("table", "against", "output", "max_rows", "seed", "warehouse")
+    config = QualityConfig.from_mapping({name: getattr(arguments, name) for name in names}, where="command line")
+    found, folder = write_quality(config)
+    return f"{say_quality(found)}\npage: {folder / 'index.html'}"
 
 
 def _diff_cohorts(arguments: argparse.Namespace) -> str:

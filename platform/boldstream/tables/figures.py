@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from boldstream import drawing
 from boldstream.analysis.compare import Comparison
 from boldstream.drawing import INK, MUTED, png
-from boldstream.tables.diff import Diff
+from boldstream.table_diff import Diff
 
 # Okabe & Ito's colours, safe for colour-blind readers.
 FIRST, SECOND, ADDED, REMOVED, CHANGED, SAME = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#c3cad1"

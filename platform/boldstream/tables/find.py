@@ -1,5 +1,6 @@
 """What people write on the command line, and the table version that it means."""
 
+import difflib
 from dataclasses import dataclass
 
 from boldstream.artifacts import cohort, embeddings
@@ -10,6 +11,8 @@ from boldstream.errors import ArtifactError, CohortError, ConfigError, Embedding
 from boldstream.refs import CohortRef, EmbeddingTableRef, split_pointer
 from boldstream.storage import Warehouse, exists, is_local
 
+NEAR = 3
+"""Names that are offered for one that is not there."""
 KINDS: dict[str, type[ArtifactError]] = {embeddings.KIND: EmbeddingsError, cohort.KIND: CohortError}
 
 
@@ -78,8 +81,12 @@ def find_table(pointer: str, warehouse: str) -> tuple[VersionedTable, str | None
     candidates = [VersionedTable(home, one, name, KINDS[one]) for one in ([kind] if kind else KINDS)]
     found = next((table for table in candidates if table.exists), None)
     if found is None:
-        known = [f"{one}/{there}" for one in KINDS for there in table_names(home, one)]
-        raise ArtifactError(f"no table {pointer!r} in warehouse {home.uri} (there: {', '.join(known) or 'none'})")
+        there = [(one, known) for one in KINDS for known in table_names(home, one)]
+        near = difflib.get_close_matches(name, dict.fromkeys(known for _, known in there), n=NEAR)
+        raise ArtifactError(
+            f"no table {pointer!r} in warehouse {home.uri} (there: {', '.join(map('/'.join, there)) or 'none'})"
+            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+        )
     return found, version
 
 

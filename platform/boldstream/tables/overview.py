@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from boldstream.artifacts import cohort
-from boldstream.artifacts.manifest import Manifest, Parent
+from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.settings import differing_keys
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import table_names
 from boldstream.refs import CohortRef, EmbeddingTableRef
+from boldstream.table_diff import made_of
 from boldstream.table_registry import CHAMPION, RegisteredTable, has_registry, registered_table
 from boldstream.tables.find import KINDS, Version, find_version, open_warehouse
 from boldstream.tracking import DIGEST_SHOWN
-
-INTERESTING = ("strategy", "model", "cohort", "parts", "precision")
 
 
 @dataclass(frozen=True)
@@ -122,25 +121,6 @@ def show_table(pointer: str, warehouse: str) -> Shown:
         registered=f"models:/{known.name}/{entry.number}" if known and entry else None,
         uses=_uses(found.ref) if has_registry() else None,
     )
-
-
-def made_of(manifest: Manifest) -> dict[str, str]:
-    """Return what determines a version, in the words of the listing: parents and settings."""
-    content = manifest.content
-    found = {parent.role: _parent_text(parent) for parent in manifest.parents}
-    for name in INTERESTING:
-        value: Any = content.get(name)
-        if isinstance(value, dict):
-            value = value.get("id")
-        if value is not None and name not in found:
-            found[name] = str(value)
-    return found
-
-
-def _parent_text(parent: Parent) -> str:
-    if parent.uri.startswith("models:/"):
-        return f"{parent.uri}/{parent.version}"
-    return f"{parent.uri.rpartition('/')[2]}@{parent.version}"
 
 
 def _story(table: VersionedTable, known: RegisteredTable | None) -> list[VersionLine]:

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import boldstream
 from boldstream.pages import render_page
-from boldstream.tables.diff import Diff
+from boldstream.table_diff import Diff, Version, made_of
 from boldstream.tables.figures import draw_diff
-from boldstream.tables.find import Version
-from boldstream.tables.overview import made_of
 from boldstream.tables.wording import diff_notes, diff_rows
 
 NUMBERS = "numbers.json"

@@ -5,24 +5,18 @@ from collections.abc import Sequence
 from boldstream.artifacts import cohort
 from boldstream.artifacts.manifest import Manifest
 from boldstream.errors import few_of
+from boldstream.table_diff import N_NAMED, Diff, made_of
 from boldstream.tables.champion import Moved
 from boldstream.tables.cohort_diff import CohortDiff
-from boldstream.tables.diff import N_NAMED, Diff, spread
+from boldstream.tables.columns import columns
+from boldstream.tables.diff import spread
 from boldstream.tables.expiry import Expired
 from boldstream.tables.export import Exported
-from boldstream.tables.overview import Shown, TableLine, made_of
+from boldstream.tables.overview import Shown, TableLine
 from boldstream.tracking import DIGEST_SHOWN
 
 NONE = "-"
 N_FILES_NAMED = 20
-
-
-def columns(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
-    """Line up rows of words in columns."""
-    lines = [list(head), *map(list, rows)] if head else [list(row) for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []
-    padded = ("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
 
 
 def say_list(lines: Sequence[TableLine], warehouse: str, has_registry: bool) -> str:

@@ -8,10 +8,11 @@ from boldstream.analysis.baselines import MeanHead
 from boldstream.analysis.heads.linear_classifiers import LogisticHead, SvmHead
 from boldstream.analysis.heads.mlp import MlpHead
 from boldstream.analysis.heads.neighbours import NeighboursHead
+from boldstream.analysis.heads.prototypes import PrototypeHead
 from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
 from boldstream.analysis.nested import TargetKind
 
-HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "knn", "mlp"]
+HeadName = Literal["mean", "ridge", "kernel_ridge", "logistic", "svm", "prototype", "knn", "mlp", "attention"]
 
 
 def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimator:
@@ -20,7 +21,7 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     Parameters
     ----------
     name : str
-        Of `HeadName`; ``mean`` is the baseline that knows nothing.
+        Of `HeadName`; ``mean`` is the baseline that knows nothing, ``attention`` reads regions' latents.
     kind : {"continuous", "binary"}
     seed : int
         Of the multilayer perceptron; the others draw nothing.
@@ -30,15 +31,20 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     ValueError
         For a classifier on a continuous target, and for other names.
     """
-    if name in ("logistic", "svm"):
+    classifiers = {"logistic": LogisticHead, "svm": SvmHead, "prototype": PrototypeHead}
+    if name in classifiers:
         if kind != "binary":
             raise ValueError(
                 f"{name} tells two classes apart, the target is {kind}; use ridge, kernel_ridge, knn or mlp"
             )
-        return LogisticHead() if name == "logistic" else SvmHead()
+        return classifiers[name]()
     makers = {"mean": MeanHead, "ridge": RidgeHead, "kernel_ridge": KernelRidgeHead, "knn": NeighboursHead}
+    if name == "attention":
+        from boldstream.analysis.heads.attention import AttentionHead  # torch takes seconds to import
+
+        return AttentionHead(kind)
     if name == "mlp":
         return MlpHead(kind, seed=seed)
     if name not in makers:
-        raise ValueError(f"heads are {', '.join([*makers, 'logistic', 'svm', 'mlp'])}, got {name!r}")
+        raise ValueError(f"heads are {', '.join([*makers, *classifiers, 'mlp', 'attention'])}, got {name!r}")
     return makers[name]()

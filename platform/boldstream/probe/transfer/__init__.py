@@ -1,0 +1,1 @@
+"""Zero-shot transfer: what is learnt in one cohort, asked unchanged of another."""
