@@ -21,14 +21,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller inputs, fewer repeats")
     flags = ["--quick"] if parser.parse_args().quick else []
-    sections, results = [], []
+    sections, results, failed = [], [], []
     for script in sorted(HERE.glob("*.py")):
         if script.name in NO_CLAIM:
             continue
         print(f"== {script.name}", flush=True)
         command = [sys.executable, str(script), *flags]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         print(done.stdout, flush=True)
+        if done.returncode:
+            failed.append(script.name)
+            continue
         *text, last = done.stdout.strip().splitlines()
         results.append(json.loads(last))
         sections.append(f"## {script.name}\n\n```\n" + "\n".join(text).strip() + "\n```\n")
@@ -46,6 +49,8 @@ def main() -> None:
     )
     PAGE.write_text(head + "\n".join(rows) + "\n\n" + "\n".join(sections))
     print(f"written: {PAGE}")
+    if failed:
+        sys.exit(f"failed, and not in it: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -240,9 +240,9 @@ def drive(source: Path, quick: bool) -> dict[str, Any]:
         setattr(room, name, outer)
 
     class Timed(room.Progress):  # type: ignore[name-defined, misc]
-        def add(self, done: int, failed: int = 0) -> None:
+        def add(self, done: int, *others: int) -> None:
             receipts.append((time.perf_counter(), done))
-            super().add(done, failed)
+            super().add(done, *others)
 
     room.Progress = Timed  # type: ignore[attr-defined]
     close_at("judge_cohort", STAGES[0])
