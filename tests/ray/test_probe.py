@@ -1,4 +1,5 @@
 import logging
+import re
 import signal
 import time
 from types import SimpleNamespace
@@ -141,6 +142,8 @@ def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config
     with caplog.at_level(logging.INFO, "boldstream"):
         found = open_results(probe_table(made).pointer, "")
     assert f"probe: {8 - done} of 8 trials to run" in caplog.text
+    told = rf"probe: {8 - done} trials computed for [\d.]+ s within [\d.]+ s, 1 at a time: [\d.]+ s a trial for Tune"
+    assert re.search(told, caplog.text)
     # one at a time and in two goes, they are what two at a time have given
     whole = open_results(probed.ref.pointer, "")
     for theirs, ours in ((whole.scores(), found.scores()), (whole.predictions(), found.predictions())):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +82,23 @@ def run_trials(
     logger.info("probe: %d of %d trials to run", len(todo), len(specs))
     if not todo:
         return
-    watch = TrialWatch(done)
+    watch, begun = TrialWatch(done), time.monotonic()
     with _quiet_tune():
         _tune(todo, sources, targets, folder, told, watch)
     raise_if_interrupted()
     watch.tell()
+    _tell_overhead(len(todo), watch.seconds, time.monotonic() - begun, told)
+
+
+def _tell_overhead(n_trials: int, computed: float, taken: float, told: TuneSpec) -> None:
+    """Say what it cost to have trials run by Tune: what of the places' time they did not compute."""
+    import ray
+
+    places = min(n_trials, told.max_concurrent or n_trials, max(1, int(ray.cluster_resources()["CPU"]) // told.cpus))
+    logger.info(
+        "probe: %d trials computed for %.1f s within %.1f s, %d at a time: %.2f s a trial for Tune and for waiting",
+        n_trials, computed, taken, places, (places * taken - computed) / n_trials,
+    )  # fmt: skip
 
 
 class TrialWatch:
@@ -95,14 +108,17 @@ class TrialWatch:
     ----------
     problem : str
         Of the first trial that cannot be run on these scans.
+    seconds : float
+        What trials that are done took to compute, in sum.
     """
 
     def __init__(self, done: Callable[[TrialSpec], None]) -> None:
-        self.done, self.problem = done, ""
+        self.done, self.problem, self.seconds = done, "", 0.0
         self._waiting: list[TrialSpec] = []
 
-    def see(self, trial: dict[str, Any], problem: str) -> None:
+    def see(self, trial: dict[str, Any], problem: str, seconds: float = 0.0) -> None:
         """Take note of a trial that has ended."""
+        self.seconds += seconds
         spec = TrialSpec.model_validate(trial)
         if problem:
             self.problem = self.problem or f"{spec.label}: {problem}"
@@ -156,7 +172,8 @@ def _tune(
         """Hand on what Tune tells, and heed Ctrl-C."""
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            watch.see(trial.config["trial"], trial.last_result[PROBLEM])
+            told_last = trial.last_result
+            watch.see(trial.config["trial"], told_last[PROBLEM], told_last.get("seconds", 0.0))
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             raise_if_interrupted()
