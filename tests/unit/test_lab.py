@@ -74,6 +74,23 @@ def test_service__that_does_not_listen_is_stopped_by_force(tmp_path, monkeypatch
     assert process.returncode == -signal.SIGKILL
 
 
+def test_service__that_ends_is_started_again_as_often_as_it_may(tmp_path):
+    code = "open('starts', 'a').write('x'); import time; time.sleep(60 * (len(open('starts').read()) > 2)); exit(1)"
+    starts = tmp_path / "starts"
+    it = service(tmp_path, code, is_ready=lambda: starts.exists() and len(starts.read_text()) == 3)
+    it.tries = 3
+    it.start()
+    it.wait()
+    it.check()
+    it.stop()
+    starts.unlink()
+    it.tries = 2
+    it.start()
+    with pytest.raises(LabError, match="It ended by itself with status 1; the last lines of"):
+        it.wait()
+    assert starts.read_text() == "xx"
+
+
 def test_service__ends_with_the_lab_even_if_that_is_killed(tmp_path):
     code = "import pathlib, sys; from boldstream.lab.service import Service; p = pathlib.Path(sys.argv[1])"
     code += "; it = Service('It', ['sleep', '60'], {'PATH': '/bin:/usr/bin'}, p / 'log', lambda: True, p); it.start()"

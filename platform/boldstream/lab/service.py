@@ -40,6 +40,8 @@ class Service:
         Its working directory.
     user : str or None
         Run as somebody else, which only root may.
+    tries : int
+        So often it may be started until it is ready.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Service:
     folder: Path
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    tries: int = 1
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -69,16 +72,23 @@ class Service:
             )
 
     def wait(self) -> None:
-        """Wait until it is ready.
+        """Wait until it is ready; where it ends instead, start it again, `tries` times in all.
 
         Raises
         ------
         LabError
-            If it ends instead, or is not ready after `START_S`.
+            If it ends all the same, or is not ready after `START_S`.
         """
-        deadline = time.monotonic() + START_S
+        deadline, left = time.monotonic() + START_S, self.tries
         while not self.is_ready():
-            self.check()
+            try:
+                self.check()
+            except LabError:
+                left -= 1
+                if not left:
+                    raise
+                self.kill()  # what it has left behind
+                self.start()
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name} is not ready after {START_S:g} s; {self.last_lines()}")
             time.sleep(PAUSE_S)

@@ -96,7 +96,9 @@ def _node(layout: Layout, name: str, options: Sequence[str], is_ready: Callable[
         "RAY_COLOR_PREFIX": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # nothing is left to be moved elsewhere
     }
-    return Service(name, command, variables, layout.logs / f"{folder.name}.log", is_ready, layout.scratch)
+    log = layout.logs / f"{folder.name}.log"
+    # `ray start` gives up where the head does not answer within 30 s, as on a busy machine it may not
+    return Service(name, command, variables, log, is_ready, layout.scratch, tries=3)
 
 
 def _count_nodes(layout: Layout) -> int:
