@@ -34,7 +34,7 @@ setup: $(VENV)/.installed-dev  ## Create the virtual environment with everything
 demo: $(VENV)/.installed  ## Walk the whole path on seven real scans (under 4 minutes)
 	$(BIN)/python jobs/demo.py
 
-demo-abide: $(VENV)/.installed  ## The same on ABIDE, with probes and transfer (half an hour; fetches it where ../shared has it not)
+demo-abide: $(VENV)/.installed  ## The same on ABIDE, with probes and transfer (a quarter of an hour; fetched where ../shared has it not)
 	$(BIN)/python jobs/demo.py abide
 
 lab: $(VENV)/.installed-lab  ## Start a lab server without containers and run first jobs on it (ONCE=1: then stop)

@@ -23,7 +23,7 @@ from reported import METHODS, contest_rows, score_rows
 VALUES = {"trained": 0.4, "fc": 0.6}
 
 
-def probes_of(verdicts, values=VALUES, **of_rows):
+def probes_of(verdicts, values=VALUES, kind="probe", **of_rows):
     """Results in which the trained table has these verdicts against connectivity, a target each."""
     names = [f"t{i}" for i in range(len(verdicts))]
     scores = [row for name in names for row in score_rows(name, "continuous", values, **of_rows)]
@@ -39,7 +39,7 @@ def probes_of(verdicts, values=VALUES, **of_rows):
         "tables": {},
         "methods": METHODS,
     }
-    results = SimpleNamespace(manifest=SimpleNamespace(content=content, kind="probe"))
+    results = SimpleNamespace(manifest=SimpleNamespace(content=content, kind=kind))
     return Probes(results, targets_of(pd.DataFrame(scores), pd.DataFrame(contests)))
 
 
@@ -61,6 +61,8 @@ def test_tally__says_who_is_better_worst_news_first(verdicts, told):
 def test_tally__leaves_out_baselines_that_nobody_has_to_beat():
     values = {"trained": 0.4, "moments": 0.1, "untrained": 0.2}
     assert tally(probes_of([1], values)) == ["Against untrained, trained is better at 1 of 1 target (t0)."]
+    (sentence,) = tally(probes_of([1], values, kind="transfer"))
+    assert sentence == "Against untrained, trained, carried over to unseen scans, is better at 1 of 1 target (t0)."
 
 
 def test_targets__have_embeddings_first_and_name_columns():

@@ -41,7 +41,8 @@ def _tally(probes: Probes, rival: str) -> str:
         for verdict, names in ((one, verdicts[one]) for one in order)
     ]
     told = "; ".join(parts)
-    return f"Against {title_of_representation(rival)}, {probes.lead} is {told}."
+    carried = ", carried over to unseen scans," if probes.results.manifest.kind == "transfer" else ""
+    return f"Against {title_of_representation(rival)}, {probes.lead}{carried} is {told}."
 
 
 def numbers_of_probes(probes: Probes, tables: Sequence[str]) -> dict[str, Any]:
