@@ -101,7 +101,7 @@ def abide_steps() -> tuple[Step, ...]:
 
 
 ABIDE = Walk(
-    about="727 of ABIDE's scans with age, sex and diagnosis: the recipe, probes against all baselines; a quarter of an hour",
+    about="727 of ABIDE's scans: the recipe, and probes of three targets beside all baselines; a quarter of an hour",
     folder=FOLDER,
     scans="The scans are ABIDE-I's (Preprocessed Connectomes Project; non-commercial research use).",
     prepare=bring_source,
