@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 JOBS = ["ingest", "gradients", "pretrain", "import_weights", "embed", "adjust", "probe", "shift", "nightly", "report"]
 CENTRAL = {"nightly": "embed"}
 """What a job is about, where it is not its output."""
-EXAMPLES = {"import_weights": "brainjepa", "shift": "abide"}
+EXAMPLES = {"import_weights": "brainjepa", "shift": "abide", "probe": "synthetic"}
 
 
 def run(*command, **env):
