@@ -154,7 +154,7 @@ def _columns(config: ProbeConfig, table: EmbeddingTable) -> list[str]:
 
 def _read_table(table: EmbeddingTable, columns: Sequence[str]) -> _Read:
     """Read vectors, and average the parts of every scan that has all of them."""
-    rows, means, whole = _read_means(table, "embedding", columns)
+    rows, means, whole = _means(table, "embedding", _read_rows(table, ["embedding", *columns]))
     keys, starts = np.unique(rows["scan_key"].to_numpy(dtype=str), return_index=True)
     scans = rows.iloc[starts].set_index("scan_key")[whole]
     return _Read(scans, means, int(table.manifest.content.get("parts", 1)), len(keys))
@@ -162,22 +162,27 @@ def _read_table(table: EmbeddingTable, columns: Sequence[str]) -> _Read:
 
 def _read_latents(table: EmbeddingTable, cohort: Cohort) -> NDArray[np.float32]:
     """Read regions' latents of the scans that `_read_table` gives, (n_scans, n_rois, n_dims)."""
-    if table.table.column(["roi_latents"], table.manifest.version)["roi_latents"].null_count:
+    rows = _read_rows(table, ["roi_latents"])
+    if rows["roi_latents"].null_count:
         raise ResultsError(
             f"table {table.label} has no latents of regions to pool by attention; embed with a strategy that has "
             "keep_roi_latents: true"
         )
-    _, means, _ = _read_means(table, "roi_latents", [])
+    _, means, _ = _means(table, "roi_latents", rows)
     return means.reshape(len(means), len(cohort.roi_names), -1)
 
 
-def _read_means(
-    table: EmbeddingTable, column: str, columns: Sequence[str]
+def _read_rows(table: EmbeddingTable, columns: Sequence[str]) -> pa.Table:
+    """Return columns of all rows, by scan."""
+    rows = table.table.column(["scan_key", *columns], table.manifest.version)
+    return rows.sort_by("scan_key").combine_chunks()
+
+
+def _means(
+    table: EmbeddingTable, column: str, rows: pa.Table
 ) -> tuple[pd.DataFrame, NDArray[np.float32], NDArray[np.bool_]]:
     """Return other columns of all rows by scan, the parts' mean of the whole scans, and which scans are whole."""
     n_parts = int(table.manifest.content.get("parts", 1))
-    rows = table.table.column(["scan_key", column, *columns], table.manifest.version)
-    rows = rows.sort_by("scan_key").combine_chunks()
     lengths = pc.unique(pc.list_value_length(rows[column])).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         told = few_of(sorted(map(str, lengths)), N_NAMED)
