@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 from boldstream.analysis.folds import nested_folds
 from boldstream.analysis.heads.ridge import RidgeHead
-from boldstream.analysis.nested import METRICS, permutation_null, permutation_test, predict_nested
+from boldstream.analysis.nested import METRICS, predict_nested
+from boldstream.analysis.null_scores import permutation_null, permutation_test
 from boldstream.analysis.permutations import exchange, permuted_targets
 
 HEAD = RidgeHead(tuple(np.logspace(-2, 4, 20).tolist()))

@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from boldstream.analysis.adjustment import Adjustment
 from boldstream.analysis.folds import nested_folds
 from boldstream.analysis.heads.ridge import RidgeHead
-from boldstream.analysis.nested import permutation_null, permutation_test, predict_nested
+from boldstream.analysis.nested import predict_nested
+from boldstream.analysis.null_scores import permutation_null, permutation_test
 from boldstream.analysis.permutations import exchange, permuted_targets
 from boldstream.analysis.steps import ResidualizeStep, ZscoreStep
 

@@ -13,13 +13,8 @@ from boldstream.analysis.heads.linear_classifiers import LogisticHead
 from boldstream.analysis.heads.neighbours import NeighboursHead
 from boldstream.analysis.heads.ridge import KernelRidgeHead, RidgeHead
 from boldstream.analysis.metrics import auc
-from boldstream.analysis.nested import (
-    METRICS,
-    permutation_null,
-    permutation_test,
-    predict_nested,
-    score,
-)
+from boldstream.analysis.nested import METRICS, predict_nested, score
+from boldstream.analysis.null_scores import permutation_null, permutation_test
 from boldstream.analysis.permutations import exchange, permuted_targets
 
 N = 120

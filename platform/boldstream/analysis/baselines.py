@@ -13,7 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from boldstream.analysis.heads.inner import numeric_target
+from boldstream.analysis.heads.inner import target_columns
 from boldstream.parcellation.gradients import HIGHEST_R, functional_connectivity
 
 Scans = Sequence[NDArray[np.floating]]
@@ -24,13 +24,13 @@ class MeanHead(BaseEstimator):
     """Predict the training mean, of 0 and 1 the share: what knowing nothing gives; the majority's class at 0.5."""
 
     def fit(self, X: Any, y: ArrayLike, folds: ArrayLike | None = None) -> Self:
-        """Take the mean of y, shape (n,); X and folds are not looked at."""
-        self.mean_ = float(numeric_target(y, len(np.asarray(y))).mean())
+        """Take the mean of y, shape (n,) or (n, n_columns); X and folds are not looked at."""
+        self.mean_ = target_columns(y, len(np.asarray(y))).mean(axis=0)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return the mean once a row."""
-        return np.full(len(X), self.mean_)
+        return np.broadcast_to(self.mean_, (len(X), *self.mean_.shape)).copy()
 
 
 class Connectivity(TransformerMixin, BaseEstimator):

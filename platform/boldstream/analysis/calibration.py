@@ -1,10 +1,13 @@
 """Do predictions mean what they say? Calibration of numbers and of probabilities, and curves that mend it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
+
+from boldstream.analysis.metrics import indicators
 
 N_BINS = 10
 """Bins of equal counts of a reliability curve."""
@@ -141,6 +144,27 @@ def fit_curve(decision: ArrayLike, y: ArrayLike) -> LogisticRegression:
     rows, classes = np.tile(values, 2)[:, None], np.repeat([1, 0], len(truth))
     weights = np.concatenate([wanted, 1 - wanted])
     return LogisticRegression(C=np.inf, max_iter=10_000).fit(rows, classes, sample_weight=weights)
+
+
+def fit_curves(decisions: ArrayLike, codes: ArrayLike) -> list[LogisticRegression]:
+    """Fit a curve of each of several classes against the rest (`fit_curve`).
+
+    Parameters
+    ----------
+    decisions : array, shape (n, n_classes)
+    codes : array, shape (n,)
+        0 to n_classes - 1, all there.
+    """
+    columns = np.asarray(decisions, dtype=np.float64)
+    wanted = indicators(codes, columns.shape[1])
+    return [fit_curve(columns[:, label], wanted[:, label]) for label in range(columns.shape[1])]
+
+
+def curves_of_classes(curves: Sequence[LogisticRegression], decisions: ArrayLike) -> NDArray[np.float64]:
+    """Return several classes' probabilities by `fit_curves`, made to sum to 1, shape (n, n_classes)."""
+    columns = np.asarray(decisions, dtype=np.float64)
+    found = [curve.predict_proba(columns[:, [label]])[:, 1] for label, curve in enumerate(curves)]
+    return np.asarray(np.stack(found, axis=1) / np.sum(found, axis=0)[:, None])
 
 
 def _is_separated(y: NDArray[np.float64], values: NDArray[np.float64]) -> bool:

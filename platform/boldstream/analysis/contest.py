@@ -22,8 +22,8 @@ class Contest(NamedTuple):
     difference : Estimate
         First minus second, with its BCa interval over subjects.
     delong_p : float
-        P value of DeLong's test, of the first repeat; NaN for other metrics than AUROC, and where subjects have
-        several rows.
+        P value of DeLong's test, of the first repeat; NaN for other metrics than AUROC of two classes, and where
+        subjects have several rows.
     """
 
     metric: str
@@ -56,7 +56,7 @@ def contest(
     ----------
     first, second : Predictions
         Of the same fold set and target.
-    kind : {"continuous", "binary"}
+    kind : {"continuous", "binary", "multiclass"}
     units : array, shape (n_rows,)
         The subject, or family, of every row (`FoldSet.groups`): they are drawn whole.
     metric : str, optional
@@ -78,6 +78,6 @@ def contest(
     options = {"n": n, "seed": seed}
     difference = paired_difference_ci(measure, first.arrays, second.arrays, method="bca", units=units, **options)
     p = float("nan")
-    if name == "auroc" and len(np.unique(np.asarray(units))) == len(first.y):
+    if kind == "binary" and name == "auroc" and len(np.unique(np.asarray(units))) == len(first.y):
         p = delong_test(first.y, first.predicted[:, 0], second.predicted[:, 0], first.fold[:, 0]).p_value
     return Contest(name, measure(*first.arrays), measure(*second.arrays), difference, p)

@@ -18,10 +18,7 @@ def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
         If values are missing or not finite, or it is constant, or a logistic probe's has not two classes.
     """
     values = np.asarray(y)
-    if values.shape != (n_rows,):
-        raise ValueError(f"the target has shape {values.shape}, there are {n_rows} rows")
-    if pd.isna(values).any():
-        raise ValueError(f"the target is missing in {int(pd.isna(values).sum())} rows; leave these rows out")
+    _check_present(values, n_rows)
     if kind == "logistic":
         classes, index = np.unique(values, return_inverse=True)
         if len(classes) != 2:
@@ -33,6 +30,34 @@ def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
     if not np.isfinite(numbers).all() or np.ptp(numbers) == 0:
         raise ValueError("the target of a ridge probe has to be finite and to vary")
     return numbers
+
+
+def as_codes(y: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Return classes, two or more, as 0, 1, … in sorted order, shape (n_rows,).
+
+    Raises
+    ------
+    ValueError
+        If values are missing, or there is one class only.
+    """
+    values = np.asarray(y)
+    _check_present(values, n_rows)
+    classes, index = np.unique(values, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"a classifier needs two classes or more, got {classes.tolist()}")
+    return np.asarray(index, dtype=np.float64)
+
+
+def indicators(codes: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Return codes 0 to n_classes - 1 as a column a class that is 1 in its rows, shape (..., n_classes)."""
+    return (np.asarray(codes)[..., None] == np.arange(n_classes)).astype(np.float64)
+
+
+def _check_present(values: NDArray, n_rows: int) -> None:
+    if values.shape != (n_rows,):
+        raise ValueError(f"the target has shape {values.shape}, there are {n_rows} rows")
+    if pd.isna(values).any():
+        raise ValueError(f"the target is missing in {int(pd.isna(values).sum())} rows; leave these rows out")
 
 
 def scores(
@@ -149,3 +174,43 @@ def auprc(y: NDArray, decision: NDArray) -> float:
 def brier(y: NDArray, probability: NDArray) -> float:
     """Return the mean squared error of probabilities of y being 1 (Brier 1950, Mon. Weather Rev. 78:1)."""
     return float(np.square(probability - y).mean())
+
+
+def macro_auc(y: NDArray, decision: NDArray, folds: NDArray | None = None) -> float:
+    """Return the mean over classes of `auc` of each against the rest; NaN where a class has no pair of rows.
+
+    Each class counts alike, however rare, so 0.5 is chance. scikit-learn's ``roc_auc_score`` with ``multi_class="ovr"``
+    and ``average="macro"``, but for the folds.
+
+    Parameters
+    ----------
+    y : array, shape (n,)
+        Codes 0 to n_classes - 1.
+    decision : array, shape (n, n_classes)
+        A column a class, which ranks rows by how much they are of it.
+    folds : array of int, shape (n,), optional
+    """
+    return float(np.mean([auc(y == label, decision[:, label], folds) for label in range(decision.shape[1])]))
+
+
+def macro_auprc(y: NDArray, decision: NDArray) -> float:
+    """Return the mean over classes of `auprc` of each against the rest; chance is the mean of the classes' shares."""
+    return float(np.mean([auprc(y == label, decision[:, label]) for label in range(decision.shape[1])]))
+
+
+def macro_recall(y: NDArray, decision: NDArray) -> float:
+    """Return the mean over classes of the share of their rows whose largest decision is theirs: balanced accuracy.
+
+    NaN where a class has no row. Of equals the first is taken, so that knowing nothing gives 1 / n_classes.
+    """
+    found = np.argmax(decision, axis=1)
+    of_class = [found[y == label] == label for label in range(decision.shape[1])]
+    return float(np.mean([one.mean() if len(one) else np.nan for one in of_class]))
+
+
+def brier_of_classes(y: NDArray, probability: NDArray) -> float:
+    """Return the mean over rows of the squared errors summed over classes, 0 to 2 (Brier 1950).
+
+    Of two classes it would be twice what `brier` is.
+    """
+    return float(np.square(probability - indicators(y, probability.shape[1])).sum(axis=1).mean())

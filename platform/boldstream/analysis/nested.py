@@ -9,10 +9,24 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from boldstream.analysis.folds import FoldSet, Split
-from boldstream.analysis.metrics import as_target, auc, auprc, balanced_accuracy, brier, pearson, r2
-from boldstream.analysis.permutations import permutation_p
+from boldstream.analysis.metrics import (
+    as_codes,
+    as_target,
+    auc,
+    auprc,
+    balanced_accuracy,
+    brier,
+    brier_of_classes,
+    indicators,
+    macro_auc,
+    macro_auprc,
+    macro_recall,
+    pearson,
+    r2,
+)
 
-TargetKind = Literal["continuous", "binary"]
+TargetKind = Literal["continuous", "binary", "multiclass"]
+"""Numbers, two classes, or three and more."""
 
 
 class Predictions(NamedTuple):
@@ -23,13 +37,16 @@ class Predictions(NamedTuple):
     folds_id : str
         Of the fold set: compare predictions of the same one only.
     y : array, shape (n,), float64
-        The target; of two classes, 1 for the second in sorted order.
+        The target; of two classes, 1 for the second in sorted order; of several, 0, 1, … in sorted order.
     predicted : array, shape (n, n_repeats), float64
-        In the target's unit; of two classes a decision value, above 0 for the second at equal shares.
+        In the target's unit; of two classes a decision value, above 0 for the second at equal shares. Of several,
+        (n, n_repeats, n_classes): decision values, the largest being the class decided for at equal shares; each ranks
+        the rows of a fold by how much they are of its class.
     null : array, shape (n, n_repeats), float64
-        Mean of the training fold's target: of two classes, the second one's share.
+        Mean of the training fold's target: of two classes, the second one's share; of several, (…, n_classes): all
+        shares.
     probability : array, shape (n, n_repeats), float64
-        Of the second class; NaN for numbers.
+        Of the second class; of several, (…, n_classes): of each; NaN for numbers.
     fold : array, shape (n, n_repeats), int64
     """
 
@@ -73,10 +90,17 @@ METRICS: Mapping[TargetKind, Mapping[str, Metric]] = {
         "auprc": _over_repeats(lambda y, predicted, null, chance, fold: auprc(y, predicted)),
         "brier": _over_repeats(lambda y, predicted, null, chance, fold: brier(y, chance)),
     },
+    "multiclass": {
+        "auroc": _over_repeats(lambda y, predicted, null, chance, fold: macro_auc(y, predicted, fold)),
+        "balanced_accuracy": _over_repeats(lambda y, predicted, null, chance, fold: macro_recall(y, predicted)),
+        "auprc": _over_repeats(lambda y, predicted, null, chance, fold: macro_auprc(y, predicted)),
+        "brier": _over_repeats(lambda y, predicted, null, chance, fold: brier_of_classes(y, chance)),
+    },
 }
 """Metrics of `Predictions.arrays`, the first of each kind being the one that p values are of.
 
-R2 and r are against the training folds' means, AUROC compares rows of one fold, AUPRC all of a repeat.
+R2 and r are against the training folds' means, AUROC compares rows of one fold, AUPRC all of a repeat. Of several
+classes, AUROC and AUPRC are means over classes, each against the rest.
 """
 
 
@@ -100,12 +124,13 @@ def predict_nested(
     x : array, shape (n, d), or DataFrame, or sequence of n
         What the front takes (vectors, or one time series a scan).
     y : array, shape (n,)
-        Numbers, or two classes.
+        Numbers, or classes.
     folds : FoldSet
         Of the same n scans in the same order.
     head : estimator
-        With ``fit(X, y, folds)``. For two classes a classifier, or a regressor, which then predicts 0 and 1.
-    kind : {"continuous", "binary"}
+        With ``fit(X, y, folds)``. For classes a classifier, or a regressor, which then predicts 0 and 1, of several
+        classes in a column each.
+    kind : {"continuous", "binary", "multiclass"}
     front : transformer, optional
         Any scikit-learn transformer: scaling, features, adjustment.
     covariates : DataFrame, n rows, optional
@@ -114,25 +139,65 @@ def predict_nested(
     Raises
     ------
     ValueError
-        If rows do not fit the fold set, or the target does not fit its kind.
+        If rows do not fit the fold set, the target does not fit its kind, or a training fold lacks a class.
     """
-    target = as_target(y, "logistic" if kind == "binary" else "ridge", len(folds.keys))
-    _check_rows(x, covariates, folds)
-    shape = (len(target), folds.n_repeats)
+    target = target_of(y, kind, len(folds.keys))
+    check_rows(x, covariates, folds)
+    n_classes = int(target.max()) + 1
+    shape = (len(target), folds.n_repeats, *([n_classes] if kind == "multiclass" else []))
     predicted, null = np.empty(shape), np.empty(shape)
     probability = np.full(shape, np.nan)
     for split in folds.splits():
-        train, test = _fronted(x, split, front, covariates)
+        train, test = fronted(x, split, front, covariates)
         at = (split.test, split.repeat)
-        inside = target[split.train]
-        fitted = clone(head).fit(train, inside, split.inner)
-        null[at] = inside.mean()
-        predicted[at], probability[at] = predict_rows(fitted, test, kind, float(inside.mean()))
+        fitted, null[at] = fit_rows(head, train, target[split.train], split.inner, kind, n_classes)
+        predicted[at], probability[at] = predict_rows(fitted, test, kind, null[at][:1])
     return Predictions(folds.id, target, predicted, null, probability, folds.outer.T)
 
 
+def target_of(y: ArrayLike, kind: TargetKind, n_rows: int) -> NDArray[np.float64]:
+    """Return a target as `Predictions` has it; ValueError where it does not fit its kind."""
+    if kind == "multiclass":
+        return as_codes(y, n_rows)
+    return as_target(y, "logistic" if kind == "binary" else "ridge", n_rows)
+
+
+def fit_rows(
+    head: Any, rows: Any, target: NDArray[np.float64], labels: NDArray[np.int64], kind: TargetKind, n_classes: int
+) -> tuple[Any, NDArray[np.float64]]:
+    """Return a head that is fitted to rows, and the mean of their target: of several classes, all shares.
+
+    Parameters
+    ----------
+    head : estimator
+        It is cloned.
+    rows : array, shape (n, d)
+    target : array, shape (n,)
+        Of classes their codes.
+    labels : array of int, shape (n,)
+        Inner folds.
+    kind : {"continuous", "binary", "multiclass"}
+    n_classes : int
+        Of all rows, those that are predicted included.
+
+    Raises
+    ------
+    ValueError
+        If of several classes one has no row here, and the head is a classifier.
+    """
+    if kind != "multiclass":
+        return clone(head).fit(rows, target, labels), target.mean()
+    shown = indicators(target, n_classes)
+    share = shown.mean(axis=0)
+    if not _is_classifier(head):
+        return clone(head).fit(rows, shown, labels), share
+    if (share == 0).any():
+        raise ValueError(f"no row of a training fold is of class {int(np.argmin(share))} (in sorted order, from 0)")
+    return clone(head).fit(rows, target, labels), share
+
+
 def predict_rows(
-    fitted: Any, rows: Any, kind: TargetKind, share: float
+    fitted: Any, rows: Any, kind: TargetKind, share: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what a fitted head predicts of rows, and probabilities, as `Predictions` has them.
 
@@ -140,13 +205,16 @@ def predict_rows(
     ----------
     fitted : estimator
     rows : array, shape (n, d)
-    kind : {"continuous", "binary"}
-    share : float
-        Mean of the training target: of two classes, the second one's share.
+    kind : {"continuous", "binary", "multiclass"}
+    share : float, or array, shape (n_classes,)
+        Mean of the training target: of two classes, the second one's share; of several, all shares.
     """
-    if kind == "binary" and hasattr(fitted, "predict_proba"):
-        return np.asarray(fitted.decision_function(rows)), np.asarray(fitted.predict_proba(rows)[:, 1])
+    if kind != "continuous" and _is_classifier(fitted):
+        probability = np.asarray(fitted.predict_proba(rows))
+        return np.asarray(fitted.decision_function(rows)), probability[:, 1] if kind == "binary" else probability
     predicted = np.asarray(fitted.predict(rows), dtype=np.float64)
+    if kind == "multiclass":
+        return over_share(predicted, share), as_probabilities(predicted, share)
     if kind == "binary":
         return predicted - share, np.clip(predicted, 0.0, 1.0)
     return predicted, np.full(len(predicted), np.nan)
@@ -157,73 +225,36 @@ def score(predictions: Predictions, kind: TargetKind) -> dict[str, float]:
     return {name: metric(*predictions.arrays) for name, metric in METRICS[kind].items()}
 
 
-def permutation_null(
-    x: Any,
-    targets: NDArray[np.float64],
-    folds: FoldSet,
-    head: Any,
-    *,
-    kind: TargetKind,
-    metric: str | None = None,
-    front: Any = None,
-    covariates: pd.DataFrame | None = None,
-) -> NDArray[np.float64]:
-    """Return the scores of the whole pipeline on permuted targets.
+def _is_classifier(head: Any) -> bool:
+    return hasattr(head, "predict_proba")
 
-    A ridge, or kernel ridge, takes permuted targets as further columns: fronts and decompositions depend on the vectors
-    and the folds only, so each is done once. Other heads are fitted anew for every permutation. Folds stay as they are.
 
-    Parameters
-    ----------
-    targets : array, shape (n, n_permutations)
-        From `permutations.permuted_targets`; of two classes 0 and 1.
-    metric : str, optional
-        A name of `METRICS`; by default the first of the kind.
-    x, folds, head, kind, front, covariates
-        As `predict_nested` takes them.
+def over_share(predicted: NDArray[np.float64], share: ArrayLike) -> NDArray[np.float64]:
+    """Return by how much, relative to it, predictions of classes, (..., n_classes), exceed their training share.
 
-    Raises
-    ------
-    ValueError
-        As `predict_nested`.
+    The largest is the class whose rows are likeliest to look so, were all equally frequent. Of a class that had no row,
+    nothing is known: 0.
     """
-    measure = METRICS[kind][metric or next(iter(METRICS[kind]))]
-    if not getattr(head, "targets_are_independent", False):
-        options: dict[str, Any] = {"kind": kind, "front": front, "covariates": covariates}
-        return np.array([measure(*predict_nested(x, y, folds, head, **options).arrays) for y in targets.T])
-    _check_rows(x, covariates, folds)
-    n, n_targets = targets.shape
-    predicted = np.empty((n, folds.n_repeats, n_targets))
-    null = np.empty_like(predicted)
-    for split in folds.splits():
-        train, test = _fronted(x, split, front, covariates)
-        inside = targets[split.train]
-        predicted[split.test, split.repeat] = clone(head).fit(train, inside, split.inner).predict(test)
-        null[split.test, split.repeat] = inside.mean(axis=0)
-    scores = []
-    for at in range(n_targets):
-        guess, share, chance = predicted[..., at], null[..., at], np.full((n, folds.n_repeats), np.nan)
-        if kind == "binary":
-            guess, chance = guess - share, np.clip(guess, 0.0, 1.0)
-        scores.append(measure(targets[:, at], guess, share, chance, folds.outer.T))
-    return np.array(scores)
+    shares = np.asarray(share, dtype=np.float64)
+    return np.where(shares > 0, predicted / np.where(shares > 0, shares, 1.0) - 1.0, 0.0)
 
 
-def permutation_test(predictions: Predictions, null: ArrayLike, kind: TargetKind, metric: str | None = None) -> float:
-    """Return the p value of a score among those of `permutation_null`; for errors (MAE, Brier), low is good."""
-    name = metric or next(iter(METRICS[kind]))
-    sign = -1.0 if name in ERRORS else 1.0
-    return permutation_p(sign * METRICS[kind][name](*predictions.arrays), sign * np.asarray(null, dtype=np.float64))
+def as_probabilities(predicted: NDArray[np.float64], share: ArrayLike) -> NDArray[np.float64]:
+    """Return what regressors predict of classes, (..., n_classes), as probabilities: none below 0, their sum 1."""
+    kept = np.maximum(predicted, 0.0)
+    total = kept.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, kept / np.where(total > 0, total, 1.0), share)
 
 
-def _check_rows(x: Any, covariates: pd.DataFrame | None, folds: FoldSet) -> None:
+def check_rows(x: Any, covariates: pd.DataFrame | None, folds: FoldSet) -> None:
+    """Refuse rows that are not the fold set's; ValueError."""
     for name, rows in (("x", x), ("covariates", covariates)):
         if rows is not None and len(rows) != len(folds.keys):
             raise ValueError(f"{name} has {len(rows)} rows, {folds.id} is of {len(folds.keys)} scans")
 
 
-def _fronted(x: Any, split: Split, front: Any, covariates: pd.DataFrame | None) -> tuple[Any, Any]:
-    """Return training and test rows behind a front fitted to the training rows."""
+def fronted(x: Any, split: Split, front: Any, covariates: pd.DataFrame | None) -> tuple[Any, Any]:
+    """Return training and test rows of an outer fold behind a front fitted to the training rows."""
     train, test = _take(x, split.train), _take(x, split.test)
     if front is None:
         return train, test

@@ -16,7 +16,8 @@ from boldstream.analysis.folds import FoldSet
 from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.intervals import bootstrap_ci
-from boldstream.analysis.nested import METRICS, permutation_null, permutation_test, predict_nested
+from boldstream.analysis.nested import METRICS, predict_nested
+from boldstream.analysis.null_scores import permutation_null, permutation_test
 from boldstream.analysis.permutations import exchange, permuted_targets
 from boldstream.analysis.steps import ZscoreStep, needed
 from boldstream.probe.outcome import Outcome

@@ -22,7 +22,7 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     ----------
     name : str
         Of `HeadName`; ``mean`` is the baseline that knows nothing, ``attention`` reads regions' latents.
-    kind : {"continuous", "binary"}
+    kind : {"continuous", "binary", "multiclass"}
     seed : int
         Of the multilayer perceptron; the others draw nothing.
 
@@ -33,10 +33,8 @@ def make_head(name: HeadName, kind: TargetKind, *, seed: int = 0) -> BaseEstimat
     """
     classifiers = {"logistic": LogisticHead, "svm": SvmHead, "prototype": PrototypeHead}
     if name in classifiers:
-        if kind != "binary":
-            raise ValueError(
-                f"{name} tells two classes apart, the target is {kind}; use ridge, kernel_ridge, knn or mlp"
-            )
+        if kind == "continuous":
+            raise ValueError(f"{name} tells classes apart, the target is {kind}; use ridge, kernel_ridge, knn or mlp")
         return classifiers[name]()
     makers = {"mean": MeanHead, "ridge": RidgeHead, "kernel_ridge": KernelRidgeHead, "knn": NeighboursHead}
     if name == "attention":

@@ -1,4 +1,4 @@
-"""Inner folds and numeric targets, as heads take them."""
+"""Inner folds and targets, as heads take them."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,46 @@ def numeric_target(y: ArrayLike, n_rows: int) -> NDArray[np.float64]:
     if not np.isfinite(target).all():
         raise ValueError(f"y holds {int((~np.isfinite(target)).sum())} values that are NaN or infinite")
     return target
+
+
+def target_columns(y: ArrayLike, n_rows: int) -> NDArray[np.float64]:
+    """Return a target of one column or of several, as it is; ValueError for another shape and for values not finite."""
+    target = np.asarray(y, dtype=np.float64)
+    if target.ndim != 2:
+        return numeric_target(target, n_rows)
+    numeric_target(target.sum(axis=1), n_rows)
+    return target
+
+
+def class_indicators(y: ArrayLike, n_rows: int, kind: str) -> NDArray[np.float64]:
+    """Return classes as heads that are trained by steps take them: 0 and 1, of several classes a column each.
+
+    Raises
+    ------
+    ValueError
+        If they are something else.
+    """
+    target = target_columns(y, n_rows)
+    if set(np.unique(target)) != {0.0, 1.0} or (target.ndim == 1) != (kind == "binary"):
+        what = "is 0 and 1" if kind == "binary" else "has a column of 0 and 1 a class"
+        raise ValueError(f"a {kind} target {what}, got {np.unique(target)[:5].tolist()} of shape {target.shape}")
+    if kind == "multiclass" and (target.sum(axis=1) != 1).any():
+        raise ValueError("a multiclass target has one 1 in every row")
+    return target
+
+
+def check_classes(codes: NDArray[np.float64], classes: NDArray) -> None:
+    """Refuse the rows outside an inner fold where they lack a class; ValueError."""
+    lost = np.setdiff1d(np.arange(len(classes)), codes)
+    if not len(lost):
+        return
+    what = "have one class only" if len(classes) == 2 else f"have nobody of class {classes[lost[0]]}"
+    raise ValueError(f"the rows outside an inner fold {what}; use fewer or other inner folds")
+
+
+def decided(decision: NDArray[np.float64], classes: NDArray) -> NDArray:
+    """Return the classes decided for: of two by the sign, of several by the largest column; shape (n,)."""
+    return np.asarray(classes[(decision > 0).astype(int) if decision.ndim == 1 else np.argmax(decision, axis=1)])
 
 
 def centre_of(x: NDArray[np.float64]) -> NDArray[np.float64]:

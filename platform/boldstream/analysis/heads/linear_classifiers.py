@@ -1,17 +1,19 @@
-"""Logistic regression and linear support vectors for two classes, their penalty chosen in the inner folds."""
+"""Logistic regression and linear support vectors for classes, their penalty chosen in the inner folds."""
 
 from abc import abstractmethod
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from boldstream.analysis.heads.inner import centre_of, inner_folds
+from boldstream.analysis.calibration import curves_of_classes, fit_curves
+from boldstream.analysis.heads.inner import centre_of, check_classes, decided, inner_folds
 from boldstream.analysis.heads.span import RowSpan
-from boldstream.analysis.metrics import as_target, auc
+from boldstream.analysis.metrics import as_codes, auc, indicators, macro_auc
 from boldstream.analysis.quality import finite_matrix
 
 STRENGTHS = tuple(np.logspace(-2, 3, 6).tolist())
@@ -28,7 +30,8 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
     """A linear classifier that takes, of its strengths, the one with the largest area under the ROC curve.
 
     The area compares rows of the same inner fold only: a log loss would choose by how sites are offset. Of equals the
-    smallest strength is taken.
+    smallest strength is taken. Of three classes and more, the area is the mean over classes of each against the rest,
+    and decision values have a column a class.
     """
 
     def __init__(self, strengths: tuple[float, ...] = STRENGTHS, *, n_inner: int = N_INNER) -> None:
@@ -42,18 +45,18 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
         ----------
         X : array, shape (n, d)
         y : array, shape (n,)
-            Two classes; the second in sorted order is the positive one.
+            Classes; of two, the second in sorted order is the positive one.
         folds : array of int, shape (n,), optional
             Inner fold of every row; none: rows are dealt in turn, as if they were unrelated.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, values are not finite, there are not two classes, or the rows outside an inner fold
-            have one class only.
+            If shapes do not fit, values are not finite, there is one class only, or the rows outside an inner fold
+            lack one.
         """
         x = finite_matrix(X, "X")
-        target = as_target(y, "logistic", len(x))
+        target = as_codes(y, len(x))
         labels = inner_folds(folds, len(x), self.n_inner)
         self.classes_ = np.unique(np.asarray(y))
         self.centre_ = centre_of(x)
@@ -62,15 +65,17 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
         self.scale_ = 1.0 / np.sqrt(length if length > 0 else 1.0)
         self.span_ = RowSpan().fit(x * self.scale_)
         x = self.span_.transform(x * self.scale_)
-        decisions = np.empty((len(self.strengths), len(x)))
+        n_classes = len(self.classes_)
+        decisions = np.empty((len(self.strengths), len(x), *([n_classes] if n_classes > 2 else [])))
         for label in np.unique(labels):
             test = labels == label
-            if np.ptp(target[~test]) == 0:
-                raise ValueError("the rows outside an inner fold have one class only; use fewer or other inner folds")
+            check_classes(target[~test], self.classes_)
             decisions[:, test] = self._path(x[~test], target[~test], x[test])
-        areas = np.array([auc(target, decision, labels) for decision in decisions])
+        area = auc if n_classes == 2 else macro_auc
+        areas = np.array([area(target, decision, labels) for decision in decisions])
         if np.isnan(areas).any():
-            raise ValueError("no inner fold has both classes, so no strength can be chosen; use fewer inner folds")
+            which = "both classes" if n_classes == 2 else "rows of some class and of others"
+            raise ValueError(f"no inner fold has {which}, so no strength can be chosen; use fewer inner folds")
         best = int(np.argmax(areas))
         self.strength_, self.auc_ = float(self.strengths[best]), float(areas[best])
         self._fit_one(x, target, self.strength_, decisions[best])
@@ -78,15 +83,21 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Return the class on whose side of the balanced boundary each row is, shape (n,)."""
-        return np.asarray(self.classes_[(self.decision_function(X) > 0).astype(int)])
+        return decided(self.decision_function(X), self.classes_)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return decision values, shape (n,), above 0 for the second class were both equally frequent."""
+        """Return decision values, shape (n,), above 0 for the second class were both equally frequent.
+
+        Of several classes, shape (n, n_classes): largest for the class that it is, were all equally frequent.
+        """
         return self._decide(self._rotated(X))
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the classes' probabilities at their shares in training, shape (n, 2)."""
-        chance = 1.0 / (1.0 + np.exp(-self._log_odds(self._rotated(X))))
+        """Return the classes' probabilities at their shares in training, shape (n, n_classes)."""
+        rows = self._rotated(X)
+        if len(self.classes_) > 2:
+            return self._probabilities(rows)
+        chance = 1.0 / (1.0 + np.exp(-self._log_odds(rows)))
         return np.stack([1.0 - chance, chance], axis=1)
 
     def _rotated(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -94,7 +105,7 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
 
     @abstractmethod
     def _path(self, x: NDArray, y: NDArray, asked: NDArray) -> NDArray[np.float64]:
-        """Return decision values of the asked rows, (n_strengths, n_asked), of models fitted to x."""
+        """Return decision values of the asked rows, (n_strengths, n_asked, …), of models fitted to x."""
 
     @abstractmethod
     def _fit_one(self, x: NDArray, y: NDArray, strength: float, out_of_fold: NDArray) -> None:
@@ -104,14 +115,20 @@ class _ChosenByAuc(ClassifierMixin, BaseEstimator):
     def _decide(self, x: NDArray) -> NDArray[np.float64]: ...
 
     @abstractmethod
-    def _log_odds(self, x: NDArray) -> NDArray[np.float64]: ...
+    def _log_odds(self, x: NDArray) -> NDArray[np.float64]:
+        """Return the second of two classes' log odds, shape (n,)."""
+
+    @abstractmethod
+    def _probabilities(self, x: NDArray) -> NDArray[np.float64]:
+        """Return probabilities of several classes, shape (n, n_classes)."""
 
 
 class LogisticHead(_ChosenByAuc):
     """Logistic regression with a square penalty, its path of strengths followed by warm starts.
 
     Fitted to the classes as frequent as they are, so that probabilities are calibrated; the decision is the log odds
-    less those of the classes' shares, so that its boundary is balanced. Or fitted to classes weighted equal.
+    less those of the classes' shares, so that its boundary is balanced. Or fitted to classes weighted equal. Of several
+    classes it is one multinomial model, and decisions are log probabilities less the logarithms of shares.
 
     Parameters
     ----------
@@ -137,9 +154,7 @@ class LogisticHead(_ChosenByAuc):
 
     def _path(self, x: NDArray, y: NDArray, asked: NDArray) -> NDArray[np.float64]:
         model, shares = self._model(warm_start=True), self._shares(y)
-        return np.stack(
-            [model.set_params(C=strength).fit(x, y).decision_function(asked) - shares for strength in self.strengths]
-        )
+        return np.stack([_less(model.set_params(C=strength).fit(x, y), asked, shares) for strength in self.strengths])
 
     def _fit_one(self, x: NDArray, y: NDArray, strength: float, out_of_fold: NDArray) -> None:
         self.model_ = self._model(C=strength).fit(x, y)
@@ -149,22 +164,35 @@ class LogisticHead(_ChosenByAuc):
         weight = "balanced" if self.balanced else None
         return LogisticRegression(class_weight=weight, tol=TOLERANCE, max_iter=10_000, **options)
 
-    def _shares(self, y: NDArray) -> float:
-        """Return the log odds of the second class's share, as the model was fitted."""
+    def _shares(self, y: NDArray) -> float | NDArray[np.float64]:
+        """Return the log odds of the second class's share, as the model was fitted; of several, logs of all shares."""
+        if len(self.classes_) > 2:
+            found = indicators(y, len(self.classes_)).mean(axis=0)
+            return np.log(np.full(len(found), 1 / len(found)) if self.balanced else found)
         share = 0.5 if self.balanced else float(y.mean())
         return float(np.log(share / (1 - share)))
 
     def _decide(self, x: NDArray) -> NDArray[np.float64]:
-        return np.asarray(self.model_.decision_function(x) - self.shares_)
+        return _less(self.model_, x, self.shares_)
 
     def _log_odds(self, x: NDArray) -> NDArray[np.float64]:
         return np.asarray(self.model_.decision_function(x))
+
+    def _probabilities(self, x: NDArray) -> NDArray[np.float64]:
+        return np.asarray(softmax(self.model_.decision_function(x), axis=1))
+
+
+def _less(model: LogisticRegression, x: NDArray, shares: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a model's log odds of two classes, or log probabilities of several, less those of their shares."""
+    found = model.decision_function(x)
+    return np.asarray((found if found.ndim == 1 else log_softmax(found, axis=1)) - shares)
 
 
 class SvmHead(_ChosenByAuc):
     """Linear support vector machine (squared hinge, classes weighted equal).
 
-    Probabilities are Platt's: a logistic curve fitted to the decision values of the inner folds' test rows.
+    Probabilities are Platt's: a logistic curve fitted to the decision values of the inner folds' test rows. Of several
+    classes, a machine each tells it from the rest, with a curve of its own; their probabilities are made to sum to 1.
 
     Parameters
     ----------
@@ -174,8 +202,10 @@ class SvmHead(_ChosenByAuc):
     Attributes
     ----------
     strength_, auc_ : float
-    model_ : sklearn.svm.LinearSVC
-    platt_ : sklearn.linear_model.LogisticRegression
+    models_ : list of sklearn.svm.LinearSVC
+        Of two classes one, of several one each.
+    platt_ : list of sklearn.linear_model.LogisticRegression
+        Likewise.
 
     References
     ----------
@@ -183,11 +213,19 @@ class SvmHead(_ChosenByAuc):
     """
 
     def _path(self, x: NDArray, y: NDArray, asked: NDArray) -> NDArray[np.float64]:
-        return np.stack([self._model(strength).fit(x, y).decision_function(asked) for strength in self.strengths])
+        return np.stack([_decisions(self._models(x, y, strength), asked) for strength in self.strengths])
 
     def _fit_one(self, x: NDArray, y: NDArray, strength: float, out_of_fold: NDArray) -> None:
-        self.model_ = self._model(strength).fit(x, y)
-        self.platt_ = LogisticRegression(C=np.inf).fit(out_of_fold[:, None], y)
+        self.models_ = self._models(x, y, strength)
+        if len(self.models_) > 1:
+            self.platt_ = fit_curves(out_of_fold, y)
+        else:
+            self.platt_ = [LogisticRegression(C=np.inf).fit(out_of_fold[:, None], y)]
+
+    def _models(self, x: NDArray, y: NDArray, strength: float) -> list[LinearSVC]:
+        """Fit a machine; of several classes one each, as liblinear's own would not weight the rest like the class."""
+        told = [y] if len(self.classes_) == 2 else indicators(y, len(self.classes_)).T
+        return [self._model(strength).fit(x, one) for one in told]
 
     @staticmethod
     def _model(strength: float) -> LinearSVC:
@@ -195,7 +233,16 @@ class SvmHead(_ChosenByAuc):
         return LinearSVC(C=strength, dual=False, class_weight="balanced", intercept_scaling=10.0, max_iter=10_000)
 
     def _decide(self, x: NDArray) -> NDArray[np.float64]:
-        return np.asarray(self.model_.decision_function(x))
+        return _decisions(self.models_, x)
 
     def _log_odds(self, x: NDArray) -> NDArray[np.float64]:
-        return np.asarray(self.platt_.decision_function(self._decide(x)[:, None]))
+        return np.asarray(self.platt_[0].decision_function(self._decide(x)[:, None]))
+
+    def _probabilities(self, x: NDArray) -> NDArray[np.float64]:
+        return curves_of_classes(self.platt_, self._decide(x))
+
+
+def _decisions(models: list[LinearSVC], x: NDArray) -> NDArray[np.float64]:
+    """Return decision values: of one model (n,), of several a column each."""
+    found = [model.decision_function(x) for model in models]
+    return np.asarray(found[0] if len(found) == 1 else np.stack(found, axis=1))

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from boldstream.analysis.heads.inner import inner_folds, numeric_target
+from boldstream.analysis.heads.inner import class_indicators, inner_folds, numeric_target
 from boldstream.analysis.quality import finite_matrix
 
 
@@ -20,8 +20,8 @@ class MlpHead(BaseEstimator):
 
     Parameters
     ----------
-    kind : {"continuous", "binary"}
-        Binary: the target is 0 and 1, the loss is the log loss.
+    kind : {"continuous", "binary", "multiclass"}
+        Binary: the target is 0 and 1, multiclass: a column of 0 and 1 a class; the loss is the log loss.
     hidden : int
         Units.
     epochs : sequence of int
@@ -32,13 +32,13 @@ class MlpHead(BaseEstimator):
     Attributes
     ----------
     epochs_ : int
-        The number with the least mean over inner folds of the mean squared error (of probabilities, if binary).
+        The number with the least mean over inner folds of the mean squared error (of classes, of probabilities).
     model_ : sklearn.neural_network.MLPRegressor or MLPClassifier
     """
 
     def __init__(
         self,
-        kind: Literal["continuous", "binary"] = "continuous",
+        kind: Literal["continuous", "binary", "multiclass"] = "continuous",
         *,
         hidden: int = 64,
         epochs: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64),
@@ -61,22 +61,21 @@ class MlpHead(BaseEstimator):
         Parameters
         ----------
         X : array, shape (n, d)
-        y : array, shape (n,)
+        y : array, shape (n,), or multiclass (n, n_classes)
         folds : array of int, shape (n,), optional
             Inner fold of every row; none: rows are dealt in turn, as if they were unrelated.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, values are not finite, or a binary target is not 0 and 1.
+            If shapes do not fit, values are not finite, or classes are not 0 and 1.
         """
         x = finite_matrix(X, "X")
-        target = numeric_target(y, len(x))
-        if self.kind == "binary" and set(np.unique(target)) != {0.0, 1.0}:
-            raise ValueError(f"a binary target is 0 and 1, got {np.unique(target)[:5].tolist()}")
+        is_number = self.kind == "continuous"
+        target = numeric_target(y, len(x)) if is_number else class_indicators(y, len(x), self.kind)
         labels = inner_folds(folds, len(x), self.n_inner)
         self.mean_, self.spread_ = 0.0, 1.0
-        if self.kind == "continuous":
+        if is_number:
             self.mean_, self.spread_ = float(target.mean()), float(target.std()) or 1.0
         scaled = (target - self.mean_) / self.spread_
         asked = sorted(set(self.epochs))
@@ -85,18 +84,22 @@ class MlpHead(BaseEstimator):
             test = labels == label
             after = enumerate(self._epochs(x[~test], scaled[~test], asked[-1]), start=1)
             guesses = [self._predict(model, x[test]) for epoch, model in after if epoch in asked]
-            errors.append(np.square(np.stack(guesses) - scaled[test]).mean(axis=1))
+            errors.append(np.square(np.stack(guesses) - scaled[test]).reshape(len(guesses), -1).mean(axis=1))
         self.epochs_ = int(asked[int(np.argmin(np.mean(errors, axis=0)))])
         *_, self.model_ = self._epochs(x, scaled, self.epochs_)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return predictions, shape (n,): in the target's unit, or the probability of 1."""
+        """Return predictions, shape (n,): in the target's unit, or the probability of 1; multiclass (n, n_classes)."""
         return self._predict(self.model_, finite_matrix(X, "X")) * self.spread_ + self.mean_
 
     def _epochs(self, x: NDArray, y: NDArray, count: int) -> Iterator[MLPRegressor | MLPClassifier]:
         """Yield the one model after each epoch."""
-        kind, classes = (MLPClassifier, {"classes": [0.0, 1.0]}) if self.kind == "binary" else (MLPRegressor, {})
+        kind, classes = MLPRegressor, {}
+        if self.kind != "continuous":
+            # columns of classes become codes
+            y, n_classes = (y, 2) if y.ndim == 1 else (np.argmax(y, axis=1), y.shape[1])
+            kind, classes = MLPClassifier, {"classes": np.arange(n_classes)}
         model = kind(
             hidden_layer_sizes=(self.hidden,),
             alpha=self.penalty,
@@ -107,5 +110,7 @@ class MlpHead(BaseEstimator):
             yield model.partial_fit(x, y, **classes)
 
     def _predict(self, model: MLPRegressor | MLPClassifier, x: NDArray) -> NDArray[np.float64]:
-        found = model.predict_proba(x)[:, 1] if self.kind == "binary" else model.predict(x)
-        return np.asarray(found, dtype=np.float64)
+        if self.kind == "continuous":
+            return np.asarray(model.predict(x), dtype=np.float64)
+        found = np.asarray(model.predict_proba(x), dtype=np.float64)
+        return found[:, 1] if self.kind == "binary" else found

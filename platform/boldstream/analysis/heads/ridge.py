@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from boldstream.analysis.heads.inner import centre_of, inner_folds, numeric_target
+from boldstream.analysis.heads.inner import centre_of, inner_folds, target_columns
 from boldstream.analysis.quality import finite_matrix
 
 ALPHAS = tuple(np.logspace(-4, 4, 25).tolist())
@@ -195,11 +195,8 @@ def _square_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray
 
 
 def _targets(y: ArrayLike, n: int) -> NDArray[np.float64]:
-    targets = np.asarray(y, dtype=np.float64)
-    if targets.ndim != 2:
-        return numeric_target(targets, n)[:, None]
-    numeric_target(targets.sum(axis=1), n)  # finite and as long as X
-    return targets
+    targets = target_columns(y, n)
+    return targets[:, None] if targets.ndim == 1 else targets
 
 
 def _absolute(alphas: tuple[float, ...], scale: float, relative: bool) -> NDArray[np.float64]:
