@@ -10,6 +10,7 @@ import yaml
 from boldstream.adjust import AdjustConfig
 from boldstream.analysis.collapse import CollapseThresholds
 from boldstream.analysis.steps import HarmonizeStep, Impute, ProjectStep, ResidualizeStep, ZscoreStep
+from boldstream.analysis.targets import TargetSpec
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
 from boldstream.embed import EmbedConfig
@@ -26,7 +27,7 @@ from boldstream.nightly.config import GateConfig
 from boldstream.pretrain import PretrainConfig
 from boldstream.pretrain.config import CheckpointConfig, ComputeConfig, MonitorConfig, WorkersConfig
 from boldstream.probe import ProbeConfig
-from boldstream.probe.config import FoldSpec, Grids, Heads, TargetSpec, TuneSpec
+from boldstream.probe.config import FoldSpec, Grids, Heads, TuneSpec
 from boldstream.probe.transfer.config import Condition, TransferSpec
 from boldstream.report import ReportConfig
 from boldstream.shift import ShiftConfig

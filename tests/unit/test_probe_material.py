@@ -3,10 +3,11 @@ import pyarrow as pa
 import pytest
 
 from adjustable import PHENOTYPES, make_cohort, make_table, rows_of
+from boldstream.analysis.targets import TargetSpec
 from boldstream.artifacts.cohort import NOT_CARRIED, cohort_schema
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.errors import ConfigError, EmbeddingsError, ResultsError
-from boldstream.probe.config import ProbeConfig, TargetSpec
+from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import CONNECTIVITY
 from boldstream.probe.material import open_tables, read_material
 from boldstream.probe.methods import notes_of

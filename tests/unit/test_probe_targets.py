@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from boldstream.analysis.targets import TargetSpec
 from boldstream.errors import ConfigError, ResultsError
-from boldstream.probe.config import FoldSpec, TargetSpec
+from boldstream.probe.config import FoldSpec
 from boldstream.probe.targets import check_column, read_target
 
 N = 30

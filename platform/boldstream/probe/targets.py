@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from boldstream.analysis.folds import FoldSet, leave_site_out, nested_folds
 from boldstream.analysis.nested import TargetKind
-from boldstream.errors import ConfigError, ResultsError, few_of
-from boldstream.probe.config import FoldSpec, TargetSpec
-
-N_NAMED = 6
+from boldstream.analysis.target_values import has_value, type_values
+from boldstream.analysis.targets import TargetSpec
+from boldstream.errors import ConfigError, ResultsError
+from boldstream.probe.config import FoldSpec
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,14 @@ def read_target(spec: TargetSpec, scans: pd.DataFrame, folds: FoldSpec) -> Targe
         If the values are no such target, or too few.
     """
     raw = scans[spec.column]
-    known = raw.notna().to_numpy() & (raw.astype(str).str.strip() != "").to_numpy()
+    known = has_value(raw)
     n_missing = int((~known).sum())
     if not known.any():
         raise ResultsError(f"target {spec.name!r}: none of {len(scans)} scans has a value in column {spec.column!r}")
-    kind, classes, values = _values(spec, raw[known])
+    try:
+        kind, classes, values = type_values(spec, raw[known])
+    except ValueError as error:
+        raise ResultsError(str(error)) from None
     kept = ~np.isnan(values)
     rows, y = np.flatnonzero(known)[kept], values[kept]
     people = _people(scans.iloc[rows], folds)
@@ -124,55 +127,6 @@ def read_target(spec: TargetSpec, scans: pd.DataFrame, folds: FoldSpec) -> Targe
         raise ResultsError(f"target {spec.name!r}: no folds can be dealt: {error}") from None
     n_other = int((~kept).sum())
     return Target(spec.name, spec.column, kind, classes, rows, y, n_missing, n_other, dealt, people)
-
-
-def _values(spec: TargetSpec, raw: pd.Series) -> tuple[TargetKind, tuple[str, str] | None, NDArray[np.float64]]:
-    """Return kind, classes, and values: NaN for classes that are not asked for."""
-    numbers = pd.to_numeric(raw, errors="coerce")
-    numeric = bool(numbers.notna().all()) and not pd.api.types.is_bool_dtype(raw)
-    text = pd.Series([f"{n:g}" for n in numbers], raw.index) if numeric else raw.astype(str)
-    levels = sorted(text.unique())
-    binary = spec.kind == "binary" or spec.classes is not None or (spec.kind == "auto" and len(levels) == 2)
-    if binary and spec.transform == "none":
-        classes = _classes(spec, levels)
-        codes = text.map({classes[0]: 0.0, classes[1]: 1.0})
-        return "binary", classes, np.asarray(codes, dtype=np.float64)
-    if len(levels) == 1:
-        raise ResultsError(f"target {spec.name!r}: all scans have the value {levels[0]!r}; there is nothing to predict")
-    if not numeric:
-        raise ResultsError(
-            f"target {spec.name!r}: column {spec.column!r} holds text of {len(levels)} values "
-            f"({few_of(levels, N_NAMED)}), neither numbers nor two classes; name two with classes: [A, B]"
-        )
-    values = numbers.to_numpy(dtype=np.float64)
-    if spec.transform == "log":
-        if (values <= 0).any():
-            raise ResultsError(
-                f"target {spec.name!r}: {int((values <= 0).sum())} values of {spec.column!r} are 0 or less "
-                f"(least: {values.min():g}) and have no logarithm; use transform: none"
-            )
-        values = np.log(values)
-    if not np.isfinite(values).all():
-        raise ResultsError(f"target {spec.name!r}: {int((~np.isfinite(values)).sum())} values are not finite")
-    return "continuous", None, values
-
-
-def _classes(spec: TargetSpec, levels: list[str]) -> tuple[str, str]:
-    if spec.classes is not None:
-        if lost := [name for name in spec.classes if name not in levels]:
-            raise ResultsError(
-                f"target {spec.name!r}: no scan has the value {lost[0]!r} in column {spec.column!r} "
-                f"(there: {few_of(levels, N_NAMED)})"
-            )
-        return spec.classes
-    if len(levels) == 1:
-        raise ResultsError(f"target {spec.name!r}: all scans are of one class, {levels[0]!r}; there is nothing to tell")
-    if len(levels) > 2:
-        raise ResultsError(
-            f"target {spec.name!r}: column {spec.column!r} has {len(levels)} values ({few_of(levels, N_NAMED)}), not "
-            "two classes; name two with classes: [A, B], or use kind: continuous"
-        )
-    return levels[0], levels[1]
 
 
 def _people(scans: pd.DataFrame, folds: FoldSpec) -> pd.DataFrame:
