@@ -11,8 +11,7 @@ import pandas as pd
 from boldstream.analysis.steps import Step
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.manifest import Parent
-from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results, publish_results
+from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results
 from boldstream.cluster import connect
 from boldstream.probe.compare import compare_all
 from boldstream.probe.config import ATTENTION, ProbeConfig
@@ -23,8 +22,9 @@ from boldstream.probe.methods import describe_methods, notes_of
 from boldstream.probe.outcome import Outcome, read_outcome
 from boldstream.probe.pictures import comparison_page, forest_plot
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds, steps_of, target_material
+from boldstream.probe.publish import publish_found
 from boldstream.probe.spec import TrialSpec
-from boldstream.probe.targets import Target, read_target
+from boldstream.probe.targets import read_target
 from boldstream.probe.transfer.run import transfer_tables
 from boldstream.probe.transfer.sides import target_config
 from boldstream.probe.tuning import run_trials
@@ -123,22 +123,21 @@ def _probe(
     predictions = {key: found.predictions for key, found in outcomes.items()}
     compared = compare_all(specs, predictions, {name: target.folds for name, target in targets.items()})
     frames = make_frames(specs, outcomes, targets, compared)
-    headline, sentences = write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material))
-    found = publish_results(
-        Warehouse.at(config.warehouse),
-        config.output,
+    found = publish_found(
+        config,
         "probe",
         frames,
-        config=config.model_dump(mode="json"),
+        write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material)),
+        sides=[material],
+        targets=targets,
         identity=identity,
-        parents=[*(Parent.of(table.ref) for table in material.tables.values()), Parent.of(material.cohort.ref)],
         content={
-            **_content(material, targets),
+            "n_scans": len(material.keys),
+            "n_sampled_from": material.n_sampled_from,
+            "left_out": material.left_out,
             "methods": describe_methods(config, material, specs, steps),
-            "headline": headline,
-            "sentences": sentences,
         },
-        mlflow_run_id=run.run_id,
+        run=run,
     )
     remove_files(folder)
     return found
@@ -171,20 +170,6 @@ def _run_trials(
     run_trials(specs, sources, targets, folder, config.tune, done)
     progress.close()
     return outcomes
-
-
-def _content(material: Material, targets: Mapping[str, Target]) -> dict[str, Any]:
-    return {
-        "tables": {
-            name: {"pointer": table.ref.pointer, "digest": table.ref.digest} for name, table in material.tables.items()
-        },
-        "cohort": {"pointer": material.cohort.ref.pointer, "digest": material.cohort.ref.digest},
-        "targets": {name: target.describe() for name, target in targets.items()},
-        "folds": {name: {"id": one.folds.id, "scheme": one.folds.scheme} for name, one in targets.items()},
-        "n_scans": len(material.keys),
-        "n_sampled_from": material.n_sampled_from,
-        "left_out": material.left_out,
-    }
 
 
 def _report(found: Results, run: JobRun) -> None:

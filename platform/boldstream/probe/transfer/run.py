@@ -8,8 +8,7 @@ from typing import Any
 
 from boldstream.analysis.steps import Step
 from boldstream.analysis.transfer_shift import Overlap, VectorShift, covariate_overlap, vector_shift
-from boldstream.artifacts.manifest import Parent
-from boldstream.artifacts.results import CONTESTS, SCORES, Results, publish_results
+from boldstream.artifacts.results import CONTESTS, SCORES, Results
 from boldstream.cluster import connect
 from boldstream.errors import ResultsError
 from boldstream.interrupts import raise_if_interrupted
@@ -19,6 +18,7 @@ from boldstream.probe.features import compute_features
 from boldstream.probe.material import Material
 from boldstream.probe.methods import describe_methods, notes_of
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds
+from boldstream.probe.publish import pointer_of, pointers, publish_found
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.frames import Transfer, make_transfer_frames, scheme_of
 from boldstream.probe.transfer.picture import draw_transfer
@@ -26,7 +26,6 @@ from boldstream.probe.transfer.sides import Half, read_halves, read_sides, targe
 from boldstream.probe.transfer.trial import UNCHANGED, TransferOutcome, run_transfer
 from boldstream.probe.transfer.wording import write_transfer_sentences
 from boldstream.progress import Progress
-from boldstream.storage import Warehouse
 from boldstream.tracking import JobRun
 
 COVARIATES = ("age", "sex", "site", "t_r", "mean_fd")
@@ -65,27 +64,23 @@ def transfer_tables(
     overlaps = covariate_overlap(sides[0].scans, sides[1].scans, COVARIATES)
     shifts = _shifts(config, sides, inputs)
     notes = notes_of(config, material) + (notes_of(target_config(config), sides[1]) if config.transfer.tables else [])
-    headline, sentences = write_transfer_sentences(
+    words = write_transfer_sentences(
         made, frames[SCORES], frames[CONTESTS], overlaps, shifts, list(dict.fromkeys(notes)), config.transfer
     )
-    parents = [Parent.of(table.ref) for side in sides for table in side.tables.values()]
-    parents += [Parent.of(side.cohort.ref) for side in sides]
-    found = publish_results(
-        Warehouse.at(config.warehouse),
-        config.output,
+    found = publish_found(
+        config,
         "transfer",
         frames,
-        config=config.model_dump(mode="json"),
+        words,
+        sides=sides,
+        targets={target.target.name: target.target for _, target in halves},
         identity=identity,
-        parents=list(dict.fromkeys(parents)),
         content={
-            **_content(sides, halves, made, overlaps, shifts, config),
+            "transfer": _content(sides, halves, made, overlaps, shifts, config),
             "methods": describe_methods(config, sides[0], [one.spec for one in made], steps)
             | {"fitted": "front and head: to all of the source's scans, to none of the unseen cohort's"},
-            "headline": headline,
-            "sentences": sentences,
         },
-        mlflow_run_id=run.run_id,
+        run=run,
     )
     _log_picture(found, run)
     return found
@@ -182,30 +177,18 @@ def _content(
     shifts: Mapping[str, VectorShift | None],
     config: ProbeConfig,
 ) -> dict[str, Any]:
-    tables = [{name: one.ref for name, one in side.tables.items()} for side in sides]
-    told = [{name: {"pointer": ref.pointer, "digest": ref.digest} for name, ref in one.items()} for one in tables]
-    cohorts = [{"pointer": side.cohort.ref.pointer, "digest": side.cohort.ref.digest} for side in sides]
     return {
-        "tables": told[0],
-        "cohort": cohorts[0],
-        "targets": {target.target.name: target.target.describe() for _, target in halves},
-        "folds": {
-            target.target.name: {"id": target.target.folds.id, "scheme": target.target.folds.scheme}
-            for _, target in halves
-        },
-        "transfer": {
-            "source": {source.target.name: source.target.describe() for source, _ in halves},
-            "source_is": [one.describe() for one in config.transfer.source],
-            "target_is": [one.describe() for one in config.transfer.target],
-            "unseen_tables": told[1],
-            "unseen_cohort": cohorts[1],
-            "overlap": [
-                {name: getattr(one, name) for name in ("name", "outside", "source", "target", "n_missing")}
-                for one in overlaps
-            ],
-            "shift": {name: None if one is None else one._asdict() for name, one in shifts.items()},
-            "schemes": {f"{one.spec.target}/{one.spec.representation}/{one.spec.head}": scheme_of(one) for one in made},
-        },
+        "source": {source.target.name: source.target.describe() for source, _ in halves},
+        "source_is": [one.describe() for one in config.transfer.source],
+        "target_is": [one.describe() for one in config.transfer.target],
+        "unseen_tables": pointers(sides[1]),
+        "unseen_cohort": pointer_of(sides[1].cohort.ref),
+        "overlap": [
+            {name: getattr(one, name) for name in ("name", "outside", "source", "target", "n_missing")}
+            for one in overlaps
+        ],
+        "shift": {name: None if one is None else one._asdict() for name, one in shifts.items()},
+        "schemes": {f"{one.spec.target}/{one.spec.representation}/{one.spec.head}": scheme_of(one) for one in made},
     }
 
 
