@@ -1,6 +1,6 @@
 """How often a target without any signal is called significant, by the pipeline as it is meant and by a naive one.
 
-    python tests/science/null_calibration.py [--repetitions 2000] [--kind continuous|binary]
+    python tests/science/null_calibration.py [--repetitions 2000] [--kind continuous|binary|multiclass]
 
 100 people of 5 sites, a third of them with a sibling, all scanned twice. Vectors hold the site, the motion,
 what siblings share and what is a person's own; the target holds another such sum: it has no signal of its own.
@@ -55,6 +55,8 @@ def study(seed, kind):
     y += rng.normal(size=N_PEOPLE)[subject]
     if kind == "binary":
         y = (y > np.median(y)).astype(float)
+    if kind == "multiclass":
+        y = np.digitize(y, np.quantile(y, [0.5, 0.8])).astype(float)
     scans = pd.DataFrame({"scan": np.arange(n), "subject": subject, "family": family, "site": site.astype(str)})
     return scans, x, y, pd.DataFrame({"site": scans["site"], "mean_fd": fd})
 
@@ -96,7 +98,7 @@ def false_positives(repetitions, kind, pipelines=PIPELINES):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=2000)
-    parser.add_argument("--kind", choices=["continuous", "binary"], default="continuous")
+    parser.add_argument("--kind", choices=["continuous", "binary", "multiclass"], default="continuous")
     asked = parser.parse_args()
     found = false_positives(asked.repetitions, asked.kind)
     for name, count in found.items():

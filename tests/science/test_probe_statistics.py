@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -27,7 +28,7 @@ ABIDE = Path(__file__).parents[3] / "shared" / "data" / "abide"
 N_REPETITIONS, N_CARELESS = 200, 20
 
 
-@pytest.mark.parametrize("kind", ["continuous", "binary"])
+@pytest.mark.parametrize("kind", ["continuous", "binary", "multiclass"])
 def test_false_positives__are_as_frequent_as_stated(kind):
     found = false_positives(N_REPETITIONS, kind, ["meant"])
     careless = false_positives(N_CARELESS, kind)
@@ -80,6 +81,30 @@ def test_planted_classes__are_told_apart_to_their_ceiling(name):
     # two normal distributions at this distance: no classifier has more (but for chance, and what fitting costs)
     assert scores["auroc"] == pytest.approx(stats.norm.cdf(distance / np.sqrt(2)), abs=0.03)
     assert scores["balanced_accuracy"] == pytest.approx(stats.norm.cdf(distance / 2), abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["logistic", "svm", "ridge", "prototype"])
+def test_three_planted_classes__are_told_apart_to_their_ceiling(name):
+    rng = np.random.default_rng(0)
+    n, d, shares = 2000, 8, np.array([0.5, 0.3, 0.2])
+    codes = rng.choice(3, n, p=shares)
+    # corners of a triangle: every class lies to one side of the rest, so that a plane can tell it
+    corners = np.zeros((3, d))
+    corners[:, :2] = 1.2 * np.array([[1.0, 0.0], [-0.5, np.sqrt(0.75)], [-0.5, -np.sqrt(0.75)]])
+    x = rng.normal(size=(n, d)) + corners[codes]
+    likely = np.stack([stats.norm.pdf(x[:, :2] - corner[:2]).prod(axis=1) for corner in corners], axis=1)
+    chance = likely * shares / (likely @ shares)[:, None]
+    # nobody who knows the distributions does better in these scans, but for chance
+    ceiling = roc_auc_score(codes, chance, multi_class="ovr")
+    recalled = balanced_accuracy_score(codes, likely.argmax(axis=1))
+    scans = pd.DataFrame({"scan": np.arange(n), "subject": np.arange(n)})
+    folds = nested_folds(scans, codes.astype(str))
+    found = predict_nested(x, codes, folds, make_head(name, "multiclass"), kind="multiclass")
+    told = score(found, "multiclass")
+    assert told["auroc"] == pytest.approx(ceiling, abs=0.02)
+    assert told["balanced_accuracy"] == pytest.approx(recalled, abs=0.03)
+    if name == "logistic":
+        assert told["brier"] == pytest.approx(brier_score_loss(codes, chance), abs=0.02)
 
 
 def study(n=90, d=10):

@@ -12,7 +12,7 @@ from boldstream.analysis.heads.mlp import MlpHead
 from boldstream.analysis.heads.neighbours import NeighboursHead
 from boldstream.analysis.heads.ridge import ALPHAS, KernelRidgeHead, RidgeHead
 from boldstream.analysis.heads.span import RowSpan
-from boldstream.analysis.metrics import auc
+from boldstream.analysis.metrics import auc, indicators
 
 
 def planted(n=150, d=8, seed=0):
@@ -226,17 +226,25 @@ def test_heads__refuse_targets_and_penalties():
         LogisticHead().fit(x, ill, parted)
 
 
-@pytest.mark.parametrize("kind", ["continuous", "binary"])
+@pytest.mark.parametrize("kind", ["continuous", "binary", "multiclass"])
 def test_make_head__gives_every_head_that_suits_the_target(kind):
     x, y, ill, folds, new = planted()
-    target = y if kind == "continuous" else (ill == "ill").astype(float)
-    linear = ["logistic", "svm"] if kind == "binary" else []
-    for name in ["mean", "ridge", "kernel_ridge", "knn", "mlp", *linear]:
-        assert np.isfinite(make_head(name, kind).fit(x, target, folds).predict(new)).all()
+    codes = np.digitize(y, np.quantile(y, [0.4, 0.7]))
+    target = {"continuous": y, "binary": (ill == "ill").astype(float), "multiclass": indicators(codes, 3)}[kind]
+    for name in ["mean", "ridge", "kernel_ridge", "knn", "mlp"]:
+        found = make_head(name, kind).fit(x, target, folds).predict(new)
+        assert found.shape == (len(new), *target.shape[1:])
+        assert np.isfinite(found).all()
+    if kind == "continuous":
+        return
+    for name in ["logistic", "svm", "prototype"]:
+        fitted = make_head(name, kind).fit(x, codes if kind == "multiclass" else target, folds)
+        assert set(fitted.predict(new)) <= set(fitted.classes_)
+        np.testing.assert_allclose(fitted.predict_proba(new).sum(axis=1), 1)
 
 
 def test_make_head__refuses():
-    with pytest.raises(ValueError, match="logistic tells two classes apart, the target is continuous; use ridge"):
+    with pytest.raises(ValueError, match="logistic tells classes apart, the target is continuous; use ridge"):
         make_head("logistic", "continuous")
     with pytest.raises(
         ValueError,

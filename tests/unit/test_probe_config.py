@@ -17,7 +17,10 @@ def test_targets__are_names_or_more():
     assert [target.name for target in config.targets] == ["age", "log_fiq", "dx"]
     assert config.targets[2].classes == ("TC", "ASD")
     assert config.heads.of("continuous") == ("ridge",)
-    assert config.heads.of("binary") == ("logistic",)
+    assert config.heads.of("binary") == config.heads.of("multiclass") == ("logistic",)
+    assert read(heads={"binary": ["svm"]}).heads.of("multiclass") == ("svm",)
+    assert read(heads={"binary": ["svm"], "multiclass": ["knn"]}).heads.of("multiclass") == ("knn",)
+    assert read(targets=[{"column": "dx", "classes": ["a", "b", "c"]}]).targets[0].classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize(
@@ -26,11 +29,18 @@ def test_targets__are_names_or_more():
         ({"targets": []}, r"targets: name what to predict, in the YAML file: targets: \[age, sex\]"),
         ({"targets": ["age", "age"]}, "targets: 'age' is there twice"),
         ({"targets": [{"column": "a", "classes": ["x", "x"]}]}, "classes are two different values of a binary target"),
+        (
+            {"targets": [{"column": "a", "classes": ["x", "y", "x"]}]},
+            r"more of a multiclass one, got \['x', 'y', 'x",
+        ),
+        ({"targets": [{"column": "a", "kind": "binary", "classes": ["x", "y", "z"]}]}, "and kind: binary"),
+        ({"targets": [{"column": "a", "kind": "multiclass", "classes": ["x", "y"]}]}, "and kind: multiclass"),
         ({"targets": [{"column": "a", "kind": "binary", "transform": "log"}]}, "transform: log is for numbers"),
+        ({"targets": [{"column": "a", "kind": "multiclass", "transform": "log"}]}, "transform: log is for numbers"),
         ({"tables": {"fc": "t"}}, "tables: 'fc' is the name of a baseline; choose another one"),
         ({"tables": {}}, "tables: Dictionary should have at least 1 item"),
         ({"tables": {"a b": "t"}}, "is no artifact name"),
-        ({"heads": {"continuous": ["svm"]}}, "continuous: svm tells two classes apart; use ridge, kernel_ridge, knn"),
+        ({"heads": {"continuous": ["svm"]}}, "continuous: svm tells classes apart; use ridge, kernel_ridge, knn"),
         ({"adjust_baselines": True}, "adjust_baselines and unseen_site have no effect without adjust"),
         ({"unseen_site": "pooled"}, "adjust_baselines and unseen_site have no effect without adjust"),
         ({"attention": True, "adjust": "r.yaml"}, "attention pools latents that no step adjusts; ask for it without"),

@@ -61,6 +61,49 @@ def test_classes__that_are_named_leave_out_others_and_count_them():
     assert read(["1", "3"] * 15, classes=("3", "1")).y[0] == 1
 
 
+def test_three_classes__are_told_by_text_or_by_config():
+    values = ["c", "a", "b"] * 10
+    values[1] = None
+    found = read(values)
+    assert (found.kind, found.classes, found.n_missing) == ("multiclass", ("a", "b", "c"), 1)
+    assert found.y[:3].tolist() == [2, 1, 2]
+    told = found.describe()
+    assert told["classes"] == ["a", "b", "c"]
+    np.testing.assert_allclose(told["shares"], [9 / 29, 10 / 29, 10 / 29])
+    assert read([1, 2, 3] * 10).kind == "continuous"
+    coded = read([1, 2, 10] * 10, kind="multiclass")
+    assert (coded.kind, coded.classes) == ("multiclass", ("1", "10", "2"))
+    named = read([*values, *"dddd"], classes=("c", "a", "b"))
+    assert (named.classes, named.n_other, named.y[:3].tolist()) == (("c", "a", "b"), 4, [0, 2, 0])
+
+
+def test_many_classes__are_spread_evenly_over_folds():
+    # more than ten codes are no numbers to be put into bins
+    values = [f"class {i % 12}" for i in range(72)]
+    found = read(values, columns={"site": "A"})
+    counts = pd.crosstab(found.folds.outer[0], found.y)
+    assert counts.shape == (3, 12)
+    assert (counts == 2).all(axis=None)
+
+
+def test_class__that_is_at_one_site_only_cannot_be_learnt_without_it():
+    folds = FoldSpec(scheme="leave_site_out", n_inner=6)
+    values = ["a", "b", "c"] * 10
+    site = ["C" if value == "c" else "ABDEFG"[i // 3 % 6] for i, value in enumerate(values)]
+    with pytest.raises(ResultsError, match=r"nobody of class 'c' \(10 scans\) is left .* an inner fold is held out"):
+        read(values, folds, {"site": site})
+    family = ["f" if value == "c" else f"f{i}" for i, value in enumerate(values)]
+    relatives = FOLDS.model_copy(update={"family": "family"})
+    with pytest.raises(ResultsError, match=r"nobody of class 'c' .* fold is held out .*take fewer or other folds"):
+        read(values, relatives, {"family": family})
+
+
+def test_target__that_is_the_site_is_seen_as_such():
+    assert read(["A", "B", "C"] * 10).is_of_sites
+    assert not read(["A", "B", "C", "C", "B", "A"] * 5).is_of_sites
+    assert not read(["A", "B", "C"] * 10, columns={"site": None}).is_of_sites
+
+
 def test_numbers_as_text__are_numbers():
     np.testing.assert_allclose(read([f"{n}.5" for n in range(N)]).y, np.arange(N) + 0.5)
 
@@ -71,13 +114,26 @@ def test_numbers_as_text__are_numbers():
         ([None] * N, {}, "target 'value': none of 30 scans has a value in column 'value'"),
         (["a"] * N, {}, "all scans have the value 'a'; there is nothing to predict"),
         (["a"] * N, {"kind": "binary"}, "all scans are of one class, 'a'; there is nothing to tell"),
-        ([f"w{i:02d}" for i in range(N)], {}, r"holds text of 30 values \(w00, w01, .* and 24 more\), neither numbers"),
+        (
+            [f"w{i:02d}" for i in range(N)],
+            {"transform": "log"},
+            r"text of 30 values \(w00, w01, .* and 24 more\)",
+        ),
+        ([f"w{i:02d}" for i in range(N)], {}, r"of 30 of 30 classes .*'w00' has 1, 'w01' has 1, .* and 24 more; take"),
         (["a", "b", "c"] * 10, {"kind": "binary"}, r"has 3 values \(a, b, c\), not two classes; name two"),
+        (["a", "b"] * 15, {"kind": "multiclass"}, r"has 2 values \(a, b\), not three and more; use kind: binary"),
+        (["a"] * 30, {"kind": "multiclass"}, "all scans are of one class, 'a'; there is nothing to tell"),
+        (["a", "b", "c"] * 10, {"classes": ("a", "b", "z")}, r"no scan has the value 'z' in column 'value' \(there: a"),
         (["a", "b"] * 15, {"classes": ("a", "z")}, r"no scan has the value 'z' in column 'value' \(there: a, b\)"),
         (np.arange(N) - 1.0, {"transform": "log"}, r"2 values of 'value' are 0 or less \(least: -1\) and have no log"),
         ([np.inf, *range(N - 1)], {}, "1 values are not finite"),
         ([1.5, 2.5, 3.5] + [None] * 27, {}, r"3 subjects with a value are too few for 3 folds .* \(at least 6\); take"),
-        (["a"] * 28 + ["b"] * 2, {}, r"2 subjects of class 1 with a value are too few for 3 folds with 3 inner ones"),
+        (
+            ["a"] * 28 + ["b"] * 2,
+            {},
+            r"too few .* of 1 of 2 classes for 3 folds .*\(at least 4\): 'b' has 2; take",
+        ),
+        (["a", "b"] * 14 + ["c"] * 2, {}, r"too few subjects of 1 of 3 classes .*'c' has 2; .* or name the classes"),
     ],
 )
 def test_columns__that_are_no_target_are_refused(values, spec, message):

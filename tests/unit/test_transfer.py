@@ -215,7 +215,7 @@ def test_prototypes__refuse_folds_with_one_class_and_numbers():
     x = np.random.default_rng(0).normal(size=(6, 2))
     with pytest.raises(ValueError, match="the rows outside an inner fold have one class only"):
         PrototypeHead().fit(x, [0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1])
-    with pytest.raises(ValueError, match="prototype tells two classes apart, the target is continuous"):
+    with pytest.raises(ValueError, match="prototype tells classes apart, the target is continuous"):
         make_head("prototype", "continuous")
 
 

@@ -21,12 +21,15 @@ class Calibration(NamedTuple):
     Attributes
     ----------
     in_the_large : float
-        Mean of what was seen less mean of what was predicted; 0 is right.
+        Mean of what was seen less mean of what was predicted; 0 is right. Of several classes, how much of all
+        probability is with classes that have it too often, 0 to 1.
     slope, intercept : float
         Of what was seen on what was predicted (classes: of log odds); 1 and 0 are right, a slope below 1 says that
         predictions are too extreme. NaN where predictions do not vary, or tell classes without a mistake.
     error : float
         Mean over bins of the distance between share predicted and share seen; NaN for numbers.
+
+    Of several classes, slope, intercept and error are means over classes, each against the rest.
     """
 
     in_the_large: float
@@ -98,6 +101,23 @@ def calibration_of_classes(y: ArrayLike, probability: ArrayLike, *, n_bins: int 
         model = LogisticRegression(C=np.inf, max_iter=10_000).fit(odds[:, None], truth)
         slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
     return Calibration(large, slope, intercept, error)
+
+
+def calibration_of_several(codes: ArrayLike, probability: ArrayLike, *, n_bins: int = N_BINS) -> Calibration:
+    """Return how probabilities of several classes agree with the classes: `calibration_of_classes` of each.
+
+    Parameters
+    ----------
+    codes : array, shape (n,)
+        0 to n_classes - 1.
+    probability : array, shape (n, n_classes)
+    n_bins : int
+    """
+    guess = np.asarray(probability, dtype=np.float64)
+    wanted = indicators(codes, guess.shape[1])
+    each = [calibration_of_classes(y, p, n_bins=n_bins) for y, p in zip(wanted.T, guess.T, strict=True)]
+    slope, intercept, error = (float(np.mean([one[at] for one in each])) for at in (1, 2, 3))
+    return Calibration(float(np.abs([one.in_the_large for one in each]).sum() / 2), slope, intercept, error)
 
 
 def reliability_curve(y: ArrayLike, probability: ArrayLike, *, n_bins: int = N_BINS) -> ReliabilityCurve:

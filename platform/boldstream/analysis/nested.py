@@ -164,7 +164,7 @@ def target_of(y: ArrayLike, kind: TargetKind, n_rows: int) -> NDArray[np.float64
 
 def fit_rows(
     head: Any, rows: Any, target: NDArray[np.float64], labels: NDArray[np.int64], kind: TargetKind, n_classes: int
-) -> tuple[Any, NDArray[np.float64]]:
+) -> tuple[Any, float | NDArray[np.float64]]:
     """Return a head that is fitted to rows, and the mean of their target: of several classes, all shares.
 
     Parameters
@@ -186,7 +186,7 @@ def fit_rows(
         If of several classes one has no row here, and the head is a classifier.
     """
     if kind != "multiclass":
-        return clone(head).fit(rows, target, labels), target.mean()
+        return clone(head).fit(rows, target, labels), float(target.mean())
     shown = indicators(target, n_classes)
     share = shown.mean(axis=0)
     if not _is_classifier(head):
@@ -197,7 +197,7 @@ def fit_rows(
 
 
 def predict_rows(
-    fitted: Any, rows: Any, kind: TargetKind, share: ArrayLike
+    fitted: Any, rows: Any, kind: TargetKind, share: float | NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what a fitted head predicts of rows, and probabilities, as `Predictions` has them.
 

@@ -1,4 +1,4 @@
-"""What the values of a column are as a target: numbers, or the codes of two classes."""
+"""What the values of a column are as a target: numbers, or the codes of classes."""
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ def has_value(raw: pd.Series) -> NDArray[np.bool_]:
     return np.asarray(raw.notna() & (raw.astype(str).str.strip() != ""))
 
 
-def type_values(spec: TargetSpec, raw: pd.Series) -> tuple[TargetKind, tuple[str, str] | None, NDArray[np.float64]]:
-    """Return kind, classes, and values: NaN for classes that are not asked for.
+def type_values(spec: TargetSpec, raw: pd.Series) -> tuple[TargetKind, tuple[str, ...] | None, NDArray[np.float64]]:
+    """Return kind, classes, and values: of classes 0, 1, … in their order, NaN for those that are not asked for.
 
     Parameters
     ----------
@@ -34,17 +34,18 @@ def type_values(spec: TargetSpec, raw: pd.Series) -> tuple[TargetKind, tuple[str
     numeric = bool(numbers.notna().all()) and not pd.api.types.is_bool_dtype(raw)
     text = pd.Series([f"{n:g}" for n in numbers], raw.index) if numeric else raw.astype(str)
     levels = sorted(text.unique())
-    binary = spec.kind == "binary" or spec.classes is not None or (spec.kind == "auto" and len(levels) == 2)
-    if binary and spec.transform == "none":
+    told = spec.kind in ("binary", "multiclass") or spec.classes is not None
+    typed = len(levels) == 2 or (len(levels) > 2 and not numeric)
+    if spec.transform == "none" and (told or (spec.kind == "auto" and typed)):
         classes = _classes(spec, levels)
-        codes = text.map({classes[0]: 0.0, classes[1]: 1.0})
-        return "binary", classes, np.asarray(codes, dtype=np.float64)
+        codes = text.map({name: float(code) for code, name in enumerate(classes)})
+        return "binary" if len(classes) == 2 else "multiclass", classes, np.asarray(codes, dtype=np.float64)
     if len(levels) == 1:
         raise ValueError(f"target {spec.name!r}: all scans have the value {levels[0]!r}; there is nothing to predict")
     if not numeric:
         raise ValueError(
             f"target {spec.name!r}: column {spec.column!r} holds text of {len(levels)} values "
-            f"({few_of(levels, N_NAMED)}), neither numbers nor two classes; name two with classes: [A, B]"
+            f"({few_of(levels, N_NAMED)}), no numbers; use kind: auto without a transform, or another column"
         )
     values = numbers.to_numpy(dtype=np.float64)
     if spec.transform == "log":
@@ -59,7 +60,7 @@ def type_values(spec: TargetSpec, raw: pd.Series) -> tuple[TargetKind, tuple[str
     return "continuous", None, values
 
 
-def _classes(spec: TargetSpec, levels: list[str]) -> tuple[str, str]:
+def _classes(spec: TargetSpec, levels: list[str]) -> tuple[str, ...]:
     if spec.classes is not None:
         if lost := [name for name in spec.classes if name not in levels]:
             raise ValueError(
@@ -69,9 +70,11 @@ def _classes(spec: TargetSpec, levels: list[str]) -> tuple[str, str]:
         return spec.classes
     if len(levels) == 1:
         raise ValueError(f"target {spec.name!r}: all scans are of one class, {levels[0]!r}; there is nothing to tell")
-    if len(levels) > 2:
+    there = f"target {spec.name!r}: column {spec.column!r} has {len(levels)} values ({few_of(levels, N_NAMED)})"
+    if len(levels) > 2 and spec.kind == "binary":
         raise ValueError(
-            f"target {spec.name!r}: column {spec.column!r} has {len(levels)} values ({few_of(levels, N_NAMED)}), not "
-            "two classes; name two with classes: [A, B], or use kind: continuous"
+            f"{there}, not two classes; name two with classes: [A, B], or use kind: multiclass or continuous"
         )
-    return levels[0], levels[1]
+    if len(levels) == 2 and spec.kind == "multiclass":
+        raise ValueError(f"{there}, not three and more; use kind: binary")
+    return tuple(levels)

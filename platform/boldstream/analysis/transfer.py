@@ -10,16 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from boldstream.analysis.calibration import (
+    LEAST,
     Calibration,
     calibration_of_classes,
     calibration_of_numbers,
+    calibration_of_several,
+    curves_of_classes,
     fit_curve,
+    fit_curves,
     fit_line,
     log_odds,
 )
 from boldstream.analysis.contest import Contest, contest
 from boldstream.analysis.folds import nested_folds, site_folds
-from boldstream.analysis.nested import Predictions, TargetKind, predict_rows
+from boldstream.analysis.metrics import indicators
+from boldstream.analysis.nested import Predictions, TargetKind, fit_rows, predict_rows
 
 N_RECALIBRATION = 5
 """Folds over the target cohort's subjects in which its own targets mend calibration."""
@@ -33,7 +38,7 @@ class Side(NamedTuple):
     x : array, shape (n, d), or sequence of n
         What the front takes.
     y : array, shape (n,)
-        Target: numbers, or two classes, the same in both cohorts.
+        Target: numbers, or classes, the same in both cohorts.
     scans : DataFrame
         As `folds.nested_folds` takes it: ``scan``, ``subject``, ``site`` where it is known.
     covariates : DataFrame or None
@@ -60,8 +65,8 @@ class Transferred(NamedTuple):
         differ by. None where a front gives no vectors.
     recalibrated : Predictions or None
         The same as `unchanged`, put through a line (classes: a logistic curve) that is fitted to the targets of other
-        subjects of the target cohort, out of fold. Who is ranked above whom stays as it is within a fold. None where a
-        fold has too few of a class.
+        subjects of the target cohort, out of fold. Who is ranked above whom stays as it is within a fold (but for
+        several classes, whose curves are made to sum to 1). None where a fold has too few of a class.
     n_train, n_train_subjects, n_inner : int
         Source rows and subjects that were fitted to; and inner folds, of whole sites, that penalties were chosen in.
     """
@@ -111,8 +116,7 @@ def transfer(
     check_apart(source.scans, target.scans)
     labels = site_folds(source.scans, n_folds=n_inner, seed=seed)
     train, rows = _fronted(source, target, front)
-    fitted = clone(head).fit(train, known, labels)
-    share = float(known.mean())
+    fitted, share = fit_rows(head, train, known, labels, kind, int(known.max()) + 1)
     unchanged = _as_predictions(source, target, asked, predict_rows(fitted, rows, kind, share), share)
     recentred = None
     if isinstance(train, np.ndarray) and train.ndim == 2:
@@ -138,6 +142,8 @@ def recalibrate(
     y, guess = predictions.y, predictions.predicted[:, 0]
     if scans["subject"].nunique() < N_RECALIBRATION:
         return None
+    if kind == "multiclass":
+        return _recalibrate_classes(predictions, scans, seed)
     fold = nested_folds(scans, y, n_folds=N_RECALIBRATION, n_inner=2, seed=seed).outer[0]
     new, probability, null = np.empty(len(y)), np.full(len(y), np.nan), np.empty(len(y))
     for label in np.unique(fold):
@@ -163,10 +169,28 @@ def recalibrate(
     )
 
 
+def _recalibrate_classes(predictions: Predictions, scans: pd.DataFrame, seed: int) -> Predictions | None:
+    y, guess = predictions.y, predictions.predicted[:, 0]
+    n_classes = guess.shape[1]
+    fold = nested_folds(scans, y.astype(str), n_folds=N_RECALIBRATION, n_inner=2, seed=seed).outer[0]
+    probability, null = np.empty(guess.shape), np.empty(guess.shape)
+    for label in np.unique(fold):
+        test, train = fold == label, fold != label
+        null[test] = share = indicators(y[train], n_classes).mean(axis=0)
+        if (share == 0).any():
+            return None
+        probability[test] = curves_of_classes(fit_curves(guess[train], y[train]), guess[test])
+    decision = np.log(np.maximum(probability, LEAST)) - np.log(null)
+    decision, null, probability = (one[:, None] for one in (decision, null, probability))
+    return Predictions(f"{predictions.folds_id}-recalibrated", y, decision, null, probability, fold[:, None])
+
+
 def calibration(predictions: Predictions, kind: TargetKind) -> Calibration:
     """Return how predictions of one repeat agree with the target."""
     if kind == "continuous":
         return calibration_of_numbers(predictions.y, predictions.predicted[:, 0])
+    if kind == "multiclass":
+        return calibration_of_several(predictions.y, predictions.probability[:, 0])
     return calibration_of_classes(predictions.y, predictions.probability[:, 0])
 
 
@@ -214,7 +238,7 @@ def degradation(
 
 
 def _targets(source: Side, target: Side, kind: TargetKind) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return both targets as numbers, classes as 0 and 1 in the source's order."""
+    """Return both targets as numbers, classes as 0, 1, … in the source's order."""
     sides = [np.asarray(side.y) for side in (source, target)]
     for name, values, side in zip(("source", "target"), sides, (source, target), strict=True):
         if values.shape != (len(side.scans),):
@@ -227,10 +251,11 @@ def _targets(source: Side, target: Side, kind: TargetKind) -> tuple[NDArray[np.f
             raise ValueError("the source cohort's target does not vary, so nothing can be learnt")
         return known, asked
     classes, code = np.unique(sides[0], return_inverse=True)
-    if len(classes) != 2 or not np.isin(sides[1], classes).all():
-        theirs = np.unique(sides[1]).tolist()
-        raise ValueError(f"both cohorts need the same two classes, got {classes.tolist()} and {theirs}")
-    return code.astype(np.float64), (sides[1] == classes[1]).astype(np.float64)
+    fits = len(classes) == 2 if kind == "binary" else len(classes) > 2
+    if not fits or not np.isin(sides[1], classes).all():
+        theirs, which = np.unique(sides[1]).tolist(), "two classes" if kind == "binary" else "three classes or more"
+        raise ValueError(f"both cohorts need the same {which}, got {classes.tolist()} and {theirs}")
+    return code.astype(np.float64), np.searchsorted(classes, sides[1]).astype(np.float64)
 
 
 def check_apart(source: pd.DataFrame, target: pd.DataFrame) -> None:
@@ -266,12 +291,12 @@ def _as_predictions(
     target: Side,
     y: NDArray[np.float64],
     found: tuple[NDArray[np.float64], NDArray[np.float64]],
-    share: float,
+    share: float | NDArray[np.float64],
 ) -> Predictions:
     names = [side.scans["scan"].astype(str).tolist() for side in (source, target)]
     digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()
     predicted, probability = (values[:, None] for values in found)
-    null = np.full((len(y), 1), share)
+    null = np.broadcast_to(share, predicted.shape).copy()
     return Predictions(
         f"transfer-{digest[:12]}", y, predicted, null, probability, np.zeros((len(y), 1), dtype=np.int64)
     )

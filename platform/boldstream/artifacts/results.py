@@ -59,7 +59,14 @@ PREDICTIONS_SCHEMA = pa.schema(
         *(pa.field(name, pa.float64()) for name in ("y", "predicted", "null", "probability")),
     ]
 )
-"""One row a target x representation x head x scan x repeat, each predicted by what was fitted without it."""
+"""One row a target x representation x head x scan x repeat, each predicted by what was fitted without it.
+
+Of three classes and more, ``y``, ``predicted`` and ``null`` are codes, and ``probability`` is of the class predicted.
+"""
+
+CLASS_COLUMNS = pa.schema([pa.field(name, pa.list_(pa.float64())) for name in ("decisions", "probabilities")])
+"""Further columns of predictions, where a target has three classes or more: a value a class, in the order of
+``content["targets"][…]["classes"]``; the largest decision is the class that is decided for. Null of other targets."""
 
 SCORES, CONTESTS, PREDICTIONS = "scores", "contests", "predictions"
 SCHEMAS = {SCORES: SCORES_SCHEMA, CONTESTS: CONTESTS_SCHEMA, PREDICTIONS: PREDICTIONS_SCHEMA}
@@ -96,7 +103,7 @@ class Results:
         return self.tables[CONTESTS]
 
     def predictions(self) -> pd.DataFrame:
-        """Return the predictions out of fold, see `PREDICTIONS_SCHEMA`."""
+        """Return the predictions out of fold, see `PREDICTIONS_SCHEMA` and `CLASS_COLUMNS`."""
         return self.tables[PREDICTIONS]
 
 
@@ -190,6 +197,8 @@ def open_results(pointer: str, warehouse: str) -> Results:
 
 def _as_parquet(key: str, frame: pd.DataFrame) -> bytes:
     schema, buffer = SCHEMAS[key], io.BytesIO()
+    if key == PREDICTIONS and set(CLASS_COLUMNS.names) & set(frame.columns):
+        schema = pa.schema([*schema, *CLASS_COLUMNS])
     if differing := sorted(set(frame.columns) ^ set(schema.names)):
         raise ResultsError(f"results: the table of {key} lacks columns or has others: {', '.join(differing)}")
     try:

@@ -27,15 +27,20 @@ class Heads(Config):
     binary: tuple[HeadChoice, ...] = pydantic.Field(default=("logistic",), min_length=1)
     """For two classes."""
 
+    multiclass: tuple[HeadChoice, ...] | None = pydantic.Field(default=None, min_length=1)
+    """For three classes and more; none: those for two."""
+
     @pydantic.model_validator(mode="after")
     def _fit(self) -> Self:
         if wrong := [name for name in self.continuous if name in CLASSIFIERS]:
-            raise ValueError(f"continuous: {wrong[0]} tells two classes apart; use ridge, kernel_ridge, knn or mlp")
+            raise ValueError(f"continuous: {wrong[0]} tells classes apart; use ridge, kernel_ridge, knn or mlp")
         return self
 
-    def of(self, kind: Literal["continuous", "binary"]) -> tuple[HeadChoice, ...]:
+    def of(self, kind: Literal["continuous", "binary", "multiclass"]) -> tuple[HeadChoice, ...]:
         """Return the heads of a kind of target."""
-        return self.continuous if kind == "continuous" else self.binary
+        if kind == "continuous":
+            return self.continuous
+        return self.multiclass or self.binary if kind == "multiclass" else self.binary
 
 
 class Grids(Config):
@@ -122,7 +127,7 @@ class ProbeConfig(Config):
     """What is predicted: names of columns, or {column, kind, transform, classes}. Only a YAML file can list them."""
 
     heads: Heads = Heads()
-    """Models for numbers and for classes."""
+    """Models for numbers, for two classes, and for more."""
 
     grids: Grids = Grids()
     """What they choose from."""

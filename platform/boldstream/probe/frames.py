@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from boldstream.analysis.contest import Contest
-from boldstream.analysis.nested import METRICS
+from boldstream.analysis.nested import METRICS, Predictions
 from boldstream.analysis.permutations import benjamini_hochberg
 from boldstream.artifacts.results import (
+    CLASS_COLUMNS,
     CONTESTS,
     CONTESTS_SCHEMA,
     PREDICTIONS,
@@ -46,9 +47,9 @@ def make_frames(
     return {
         SCORES: _adjusted(scores),
         CONTESTS: pd.DataFrame([contest_row(*one) for one in compared], columns=CONTESTS_SCHEMA.names),
-        PREDICTIONS: pd.concat(
-            [_predictions(spec, outcomes[spec.key], targets[spec.target]) for spec in specs], ignore_index=True
-        )[PREDICTIONS_SCHEMA.names],
+        PREDICTIONS: join_predictions(
+            [prediction_rows(spec, outcomes[spec.key].predictions, targets[spec.target]) for spec in specs]
+        ),
     }
 
 
@@ -105,17 +106,41 @@ def contest_row(first: TrialSpec, second: TrialSpec, found: Contest) -> dict[str
     }
 
 
-def _predictions(spec: TrialSpec, found: Outcome, target: Target) -> pd.DataFrame:
-    n, n_repeats = found.predictions.predicted.shape
-    columns = {
-        "scan_key": np.tile(target.people["scan"].to_numpy(), n_repeats),
-        "subject": np.tile(target.people["subject"].to_numpy(), n_repeats),
-        "repeat": np.repeat(np.arange(n_repeats), n),
-        "fold": found.predictions.fold.T.ravel(),
-        "y": np.tile(target.y, n_repeats),
-        "predicted": found.predictions.predicted.T.ravel(),
-        "null": found.predictions.null.T.ravel(),
-        "probability": found.predictions.probability.T.ravel(),
-    }
-    frame = pd.DataFrame(columns)
+def prediction_rows(spec: TrialSpec, found: Predictions, target: Target) -> pd.DataFrame:
+    """Return predictions of a target's scans, a row a scan and repeat, with the columns that their kind has.
+
+    Of several classes, what is predicted is the code of the class decided for, with its probability, and ``null`` the
+    code of the one that is most frequent in training.
+    """
+    n_repeats = found.fold.shape[1]
+    by_repeat = [one.swapaxes(0, 1) for one in (found.predicted, found.null, found.probability)]
+    predicted, null, probability = (one.reshape(-1, *one.shape[2:]) for one in by_repeat)
+    columns: dict[str, Any] = {}
+    if spec.kind == "multiclass":
+        decided = predicted.argmax(axis=1)
+        columns = {"decisions": list(predicted), "probabilities": list(probability)}
+        predicted, null = decided.astype(float), null.argmax(axis=1).astype(float)
+        probability = np.take_along_axis(probability, decided[:, None], axis=1)[:, 0]
+    frame = pd.DataFrame(
+        {
+            "scan_key": np.tile(target.people["scan"].to_numpy(), n_repeats),
+            "subject": np.tile(target.people["subject"].to_numpy(), n_repeats),
+            "repeat": np.repeat(np.arange(n_repeats), len(target.y)),
+            "fold": found.fold.T.ravel(),
+            "y": np.tile(target.y, n_repeats),
+            "predicted": predicted,
+            "null": null,
+            "probability": probability,
+        }
+        | columns
+    )
     return frame.assign(target=spec.target, representation=spec.representation, head=spec.head)
+
+
+def join_predictions(found: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return all predictions as results hold them: with lists by class where a target has several classes."""
+    rows = pd.concat(found, ignore_index=True)
+    for name in CLASS_COLUMNS.names:
+        if name in rows:
+            rows[name] = rows[name].astype("object").where(rows[name].notna(), None)
+    return rows[[name for name in (*PREDICTIONS_SCHEMA.names, *CLASS_COLUMNS.names) if name in rows]]

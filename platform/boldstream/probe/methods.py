@@ -1,12 +1,13 @@
 """What was done, for manifests and reports: where everything was fitted, and what a reader has to know of the scans."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from boldstream.analysis.steps import Step
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.material import Material
 from boldstream.probe.spec import TrialSpec
+from boldstream.probe.targets import Target
 
 
 def describe_methods(
@@ -23,11 +24,31 @@ def describe_methods(
         "fitted": "scaling, adjustment, features that are fitted, and heads: in every training fold, and nowhere else",
         "rows": "one vector a scan: parts of a scan are averaged, all scans of a subject are in one fold",
         "intervals": f"BCa, {config.bootstrap} resamples of subjects with all their scans (Efron 1987)",
-        "comparisons": "paired bootstrap of the same subjects, first head of each; DeLong's test for AUROC",
+        "comparisons": f"paired bootstrap of the same subjects, first head of each{_delong(specs)}",
         "p": permuted if config.permutations else "not tested",
         "p_adjusted": "Benjamini-Hochberg over targets, a representation and head at a time",
         "parts": material.parts,
     }
+
+
+def _delong(specs: Sequence[TrialSpec]) -> str:
+    kinds = {spec.kind for spec in specs}
+    return f"; DeLong's test for AUROC{' of two classes' * ('multiclass' in kinds)}"
+
+
+def target_notes(config: ProbeConfig, targets: Iterable[Target]) -> list[str]:
+    """Return what a reader has to know of scores of three classes and more, and of targets that belong to sites."""
+    notes = []
+    for one in targets:
+        if config.permutations and one.is_of_sites:
+            notes.append(f"{one.name} does not vary within sites, so subjects are permuted across them.")
+        if one.kind == "multiclass" and one.classes:
+            told = [f"{name} ({share:.0%})" for name, share in zip(one.classes, one.shares, strict=True)]
+            notes.append(
+                f"{one.name}: AUROC and AUPRC are means over {len(told)} classes ({', '.join(told)}), each against the "
+                "rest and counted alike; an AUROC of 0.5 is chance."
+            )
+    return notes
 
 
 def notes_of(config: ProbeConfig, material: Material) -> list[str]:

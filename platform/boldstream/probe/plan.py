@@ -156,8 +156,10 @@ def target_material(config: ProbeConfig, material: Material, target: Target, ste
     blocks = None
     if "site" in target.people and target.people["site"].notna().all():
         sites = target.people["site"].astype(str)
-        # somebody who was scanned at several sites belongs into no single block
-        blocks = sites.to_numpy() if (sites.groupby(groups).nunique() == 1).all() else None
+        # somebody who was scanned at several sites belongs into no single block, and where a target does not vary
+        # within sites, permuting within them would permute nothing
+        one_site = (sites.groupby(groups).nunique() == 1).all()
+        blocks = sites.to_numpy() if one_site and not target.is_of_sites else None
     return TargetMaterial(target.rows, target.y, target.folds, scans, subjects, families, blocks)
 
 

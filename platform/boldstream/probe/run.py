@@ -18,7 +18,7 @@ from boldstream.probe.config import ATTENTION, ProbeConfig
 from boldstream.probe.features import compute_features
 from boldstream.probe.frames import make_frames
 from boldstream.probe.material import Material, open_tables, read_material
-from boldstream.probe.methods import describe_methods, notes_of
+from boldstream.probe.methods import describe_methods, notes_of, target_notes
 from boldstream.probe.outcome import Outcome, read_outcome
 from boldstream.probe.pictures import comparison_page, forest_plot
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds, steps_of, target_material
@@ -123,11 +123,12 @@ def _probe(
     predictions = {key: found.predictions for key, found in outcomes.items()}
     compared = compare_all(specs, predictions, {name: target.folds for name, target in targets.items()})
     frames = make_frames(specs, outcomes, targets, compared)
+    notes = target_notes(config, targets.values()) + notes_of(config, material)
     found = publish_found(
         config,
         "probe",
         frames,
-        write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material)),
+        write_sentences(frames[SCORES], frames[CONTESTS], notes),
         sides=[material],
         targets=targets,
         identity=identity,

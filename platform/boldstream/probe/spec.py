@@ -16,7 +16,7 @@ class TrialSpec(Config):
     """Name of the target."""
 
     kind: TargetKind
-    """Numbers or two classes."""
+    """Numbers, two classes, or more."""
 
     representation: str
     """Name of the table, or of the baseline."""

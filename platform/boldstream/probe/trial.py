@@ -117,7 +117,7 @@ def permutations_of(spec: TrialSpec, target: TargetMaterial) -> NDArray[np.float
     """Return permuted targets, subjects exchanged within blocks; what adjusted covariates tell of numbers stays."""
     drawn = exchange(target.subjects, spec.permutations, families=target.families, blocks=target.blocks, seed=spec.seed)
     names = needed(spec.steps)
-    if spec.kind == "binary" or not names:
+    if spec.kind != "continuous" or not names:
         return permuted_targets(target.y, drawn)
     known = target.covariates[list(names)]
     numbers = known.select_dtypes("number")

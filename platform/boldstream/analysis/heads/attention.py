@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from boldstream.analysis.heads.inner import inner_folds, numeric_target
+from boldstream.analysis.heads.inner import class_indicators, inner_folds, numeric_target
 
 
 class _Model(NamedTuple):
@@ -27,8 +27,9 @@ class AttentionHead(BaseEstimator):
 
     Parameters
     ----------
-    kind : {"continuous", "binary"}
-        Binary: the target is 0 and 1, the loss is the log loss.
+    kind : {"continuous", "binary", "multiclass"}
+        Binary: the target is 0 and 1, the loss is the log loss. Multiclass: a column of 0 and 1 a class, with a readout
+        each; one query pools for all.
     epochs : sequence of int
         Numbers to choose from; 0 is the mean of the target.
     learning_rate, penalty : float
@@ -45,7 +46,7 @@ class AttentionHead(BaseEstimator):
 
     def __init__(
         self,
-        kind: Literal["continuous", "binary"] = "continuous",
+        kind: Literal["continuous", "binary", "multiclass"] = "continuous",
         *,
         epochs: tuple[int, ...] = (0, 10, 20, 40, 80, 160),
         learning_rate: float = 0.02,
@@ -64,33 +65,32 @@ class AttentionHead(BaseEstimator):
         Parameters
         ----------
         X : array, shape (n, n_rois, d)
-        y : array, shape (n,)
+        y : array, shape (n,), or multiclass (n, n_classes)
         folds : array of int, shape (n,), optional
             Inner fold of every row; none: rows are dealt in turn, as if they were unrelated.
 
         Raises
         ------
         ValueError
-            If shapes do not fit, values are not finite, or a binary target is not 0 and 1.
+            If shapes do not fit, values are not finite, or classes are not 0 and 1.
         """
         x = _latents(X)
-        target = numeric_target(y, len(x))
-        if self.kind == "binary" and set(np.unique(target)) != {0.0, 1.0}:
-            raise ValueError(f"a binary target is 0 and 1, got {np.unique(target)[:5].tolist()}")
+        is_number = self.kind == "continuous"
+        target = numeric_target(y, len(x)) if is_number else class_indicators(y, len(x), self.kind)
         labels = inner_folds(folds, len(x), self.n_inner)
         asked = sorted(set(self.epochs))
         errors = []
         for label in np.unique(labels):
             test = labels == label
             guesses = self._guesses(x[~test], target[~test], x[test], asked)
-            errors.append(np.square(guesses - target[test]).mean(axis=1))
+            errors.append(np.square(guesses - target[test]).reshape(len(asked), -1).mean(axis=1))
         self.epochs_ = int(asked[int(np.argmin(np.mean(errors, axis=0)))])
         *_, self.model_ = self._train(x, target, self.epochs_)
         self.attention_ = _weights(self._keys(x), self.model_.query).mean(dim=0).numpy().astype(np.float64)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return predictions, shape (n,): in the target's unit, or the probability of 1."""
+        """Return predictions, shape (n,): in the target's unit, or the probability of 1; multiclass (n, n_classes)."""
         return self._predict(self.model_, _latents(X))
 
     def _guesses(self, x: NDArray, y: NDArray, other: NDArray, asked: list[int]) -> NDArray[np.float64]:
@@ -103,31 +103,41 @@ class AttentionHead(BaseEstimator):
         self.middle_ = self.centre_.mean(axis=0)
         self.spread_ = _positive((x - self.middle_).std(axis=(0, 1)))
         self.scale_ = _positive((x - self.centre_).mean(axis=1).std(axis=0))
-        self.mean_ = float(y.mean())
-        self.unit_ = 1.0 if self.kind == "binary" else float(y.std()) or 1.0
-        start = np.log(self.mean_ / (1 - self.mean_)) if self.kind == "binary" else 0.0
-        d = x.shape[2]
-        parts = [torch.zeros(d), torch.zeros(d), torch.tensor(start, dtype=torch.float32)]
+        self.mean_, self.unit_ = 0.0, 1.0
+        if self.kind == "continuous":
+            self.mean_, self.unit_ = float(y.mean()), float(y.std()) or 1.0
+        d, start = x.shape[2], self._start(y)
+        parts = [torch.zeros(d), torch.zeros(d, *start.shape), torch.from_numpy(start)]
         model = _Model(*(part.requires_grad_() for part in parts))
         optimizer = torch.optim.AdamW(
             [{"params": model[:2], "weight_decay": self.penalty}, {"params": [model.offset], "weight_decay": 0.0}],
             lr=self.learning_rate,
         )
         keys, values = self._keys(x), self._values(x)
-        target = torch.from_numpy(
-            ((y - (0.0 if self.kind == "binary" else self.mean_)) / self.unit_).astype(np.float32)
-        )
+        target = torch.from_numpy(((y - self.mean_) / self.unit_).astype(np.float32))
         yield _detached(model)
         for _ in range(count):
             optimizer.zero_grad()
             out = _decide(model, keys, values)
-            if self.kind == "binary":
+            if self.kind == "multiclass":
+                loss = torch.nn.functional.cross_entropy(out, target)
+            elif self.kind == "binary":
                 loss = torch.nn.functional.binary_cross_entropy_with_logits(out, target)
             else:
                 loss = torch.nn.functional.mse_loss(out, target)
             loss.backward()
             optimizer.step()
             yield _detached(model)
+
+    def _start(self, y: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return where the offset begins: at the target's mean, of classes at their shares."""
+        mean = y.mean(axis=0)
+        if self.kind == "binary":
+            return np.asarray(np.log(mean / (1 - mean)), dtype=np.float32)
+        if self.kind == "multiclass":
+            # a class that has nobody here starts, and stays, as unlikely as can be told
+            return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
+        return np.zeros((), dtype=np.float32)
 
     def _keys(self, x: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy((x - self.middle_) / self.spread_)
@@ -137,6 +147,8 @@ class AttentionHead(BaseEstimator):
 
     def _predict(self, model: _Model, x: NDArray[np.float32]) -> NDArray[np.float64]:
         out = _decide(model, self._keys(x), self._values(x))
+        if self.kind == "multiclass":
+            return np.asarray(torch.softmax(out, dim=1).numpy(), dtype=np.float64)
         if self.kind == "binary":
             return np.asarray(torch.sigmoid(out).numpy(), dtype=np.float64)
         return np.asarray(out.numpy(), dtype=np.float64) * self.unit_ + self.mean_

@@ -16,8 +16,8 @@ class PrototypeHead(ClassifierMixin, BaseEstimator):
     """Each class is the mean of its training rows; a row belongs to the nearest one (Euclidean).
 
     Nothing is chosen, so nothing can be chosen wrongly for other cohorts; directions are as important as their variance
-    behind the front. Probabilities are a logistic curve of the decision values of the inner folds' test rows; of several
-    classes a curve each, made to sum to 1.
+    behind the front. Probabilities are a logistic curve of the decision values of the inner folds' test rows; of
+    several classes a curve each, made to sum to 1.
 
     Parameters
     ----------

@@ -12,11 +12,10 @@ from boldstream.artifacts.results import (
     CONTESTS,
     CONTESTS_SCHEMA,
     PREDICTIONS,
-    PREDICTIONS_SCHEMA,
     SCORES,
     SCORES_SCHEMA,
 )
-from boldstream.probe.frames import contest_row
+from boldstream.probe.frames import contest_row, join_predictions, prediction_rows
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.sides import Half
 from boldstream.probe.transfer.trial import IN_COHORT, UNCHANGED, TransferOutcome
@@ -50,11 +49,10 @@ def make_transfer_frames(made: Sequence[Transfer], compared: Sequence[Compared])
         | {"second": IN_COHORT_TITLE.format(name=one.spec.representation)}
         for one in made
     ]
-    predictions = pd.concat([_predictions(one) for one in made], ignore_index=True)
     return {
         SCORES: scores,
         CONTESTS: pd.DataFrame(contests, columns=CONTESTS_SCHEMA.names),
-        PREDICTIONS: predictions[PREDICTIONS_SCHEMA.names],
+        PREDICTIONS: join_predictions([_predictions(one) for one in made]),
     }
 
 
@@ -101,20 +99,13 @@ def scheme_of(one: Transfer) -> str:
 
 
 def _predictions(one: Transfer) -> pd.DataFrame:
-    found = one.outcome.predictions[UNCHANGED]
-    people = one.target.target.people
-    return pd.DataFrame(
-        {
-            "target": one.spec.target,
-            "representation": one.spec.representation,
-            "head": one.spec.head,
-            "scan_key": people["scan"].to_numpy(),
-            "subject": people["subject"].to_numpy(),
-            "repeat": 0,
-            "fold": 0,
-            "y": found.y,
-            "predicted": found.predicted[:, 0],
-            "null": one.source.target.y.mean(),
-            "probability": found.probability[:, 0],
-        }
+    """Return what was predicted unchanged: once, as of one fold, and beside the source's mean."""
+    found, source = one.outcome.predictions[UNCHANGED], one.source.target
+    known = source.shares if one.spec.kind == "multiclass" else source.y.mean()
+    first = found._replace(
+        predicted=found.predicted[:, :1],
+        probability=found.probability[:, :1],
+        null=np.broadcast_to(known, found.predicted[:, :1].shape),
+        fold=np.zeros((len(found.y), 1), dtype=np.int64),
     )
+    return prediction_rows(one.spec, first, one.target.target)

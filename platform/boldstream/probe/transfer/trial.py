@@ -21,7 +21,8 @@ from boldstream.probe.trial import count_dims, front_of, input_rows
 
 UNCHANGED, RECENTRED, RECALIBRATED, IN_COHORT = "unchanged", "recentred", "recalibrated", "in_cohort"
 RANKS = ("auroc", "auprc", "r")
-"""Metrics of who is ranked above whom: what is recalibrated ranks as what is unchanged, but for noise between folds."""
+"""Metrics of who is ranked above whom: what is recalibrated ranks as what is unchanged, but for noise between folds
+(and of three classes and more, for curves that are made to sum to 1)."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def _calibrated(one: Transfer) -> list[str]:
     told, metric = found.calibration[UNCHANGED], next(iter(found.estimates[IN_COHORT]))
     slope = "they hardly vary" if not _varies(found, spec.kind) else f"have a slope of {told.slope:.2f} (1 is right)"
     what = "predictions" if spec.kind == "continuous" else "probabilities"
-    sentences = [f"{spec.target}: {what} of {spec.representation} are {_off(told)}, and {slope}."]
+    sentences = [f"{spec.target}: {what} of {spec.representation} are {_off(told, spec.kind)}, and {slope}."]
     for version, how in (
         (RECENTRED, "vectors moved to the source's mean, which uses the unseen cohort's vectors and no target"),
         (RECALIBRATED, "recalibrated out of fold, which uses the unseen cohort's own targets"),
@@ -90,7 +90,7 @@ def _calibrated(one: Transfer) -> list[str]:
             after, name = found.calibration[version], metric if metric in found.estimates[version] else "brier"
             scores = [found.estimates[one][name].value for one in (version, UNCHANGED)]
             sentences.append(
-                f"{spec.target}: {how}: {_off(after)}, "
+                f"{spec.target}: {how}: {_off(after, spec.kind)}, "
                 f"{_slope(after.slope, found, spec.kind)}{METRIC_NAMES.get(name, 'Brier score')} {scores[0]:.3f} "
                 f"(unchanged: {scores[1]:.3f})."
             )
@@ -99,7 +99,9 @@ def _calibrated(one: Transfer) -> list[str]:
     return sentences
 
 
-def _off(told: Calibration) -> str:
+def _off(told: Calibration, kind: TargetKind) -> str:
+    if kind == "multiclass":
+        return f"given to the wrong classes by {told.in_the_large:.2g} in all"
     side = "too low" if told.in_the_large > 0 else "too high"
     return f"{abs(told.in_the_large):.2g} {side} on average"
 
@@ -108,7 +110,7 @@ def _varies(found: TransferOutcome, kind: TargetKind) -> bool:
     """Say whether predictions vary enough for a slope to mean anything; of classes a slope is of log odds."""
     one = found.predictions[UNCHANGED]
     told = found.calibration[UNCHANGED].slope
-    return not np.isnan(told) and (kind == "binary" or bool(one.predicted.std() > LEAST_SPREAD * one.y.std()))
+    return not np.isnan(told) and (kind != "continuous" or bool(one.predicted.std() > LEAST_SPREAD * one.y.std()))
 
 
 def _slope(slope: float, found: TransferOutcome, kind: TargetKind) -> str:
