@@ -168,6 +168,7 @@ METHODS = {
 }
 VERDICTS = {-1: "worse", 0: "not told apart", 1: "better"}
 SCORES = {"continuous": ("r2", "r", "mae"), "binary": ("auroc", "balanced_accuracy", "auprc", "brier")}
+SCORES["multiclass"] = SCORES["binary"]
 
 
 def score_rows(target, kind, values, *, lead="trained", p=float("nan")):

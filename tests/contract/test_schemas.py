@@ -23,7 +23,7 @@ from boldstream.artifacts.cohort import (
 )
 from boldstream.artifacts.embeddings import FAILURES_SCHEMA, REFUSALS_SCHEMA, adjusted_schema, embedding_schema
 from boldstream.artifacts.manifest import SCHEMA_VERSION, Manifest, Parent
-from boldstream.artifacts.results import CONTESTS_SCHEMA, PREDICTIONS_SCHEMA, SCORES_SCHEMA
+from boldstream.artifacts.results import CLASS_COLUMNS, CONTESTS_SCHEMA, PREDICTIONS_SCHEMA, SCORES_SCHEMA
 from boldstream.artifacts.shards import write_shard
 from boldstream.refs import CohortRef
 from boldstream.storage import Warehouse, local_path
@@ -62,6 +62,7 @@ def carried():
         ("results_scores", SCORES_SCHEMA),
         ("results_contests", CONTESTS_SCHEMA),
         ("results_predictions", PREDICTIONS_SCHEMA),
+        ("results_class_columns", CLASS_COLUMNS),
     ],
 )
 def test_schema__is_the_released_one(name, schema):

@@ -26,7 +26,7 @@ BASELINES = ("mean", "confounds", "fc", "fc_kernel", "fc_reduced", "tangent", "m
 def people(cluster, tmp_path_factory):
     """People scanned twice, and two tables of them in halves: age is planted in one and not in the other."""
     warehouse = str(tmp_path_factory.mktemp("probe") / "w")
-    synthetic = {"n_subjects": N_SUBJECTS, "n_sessions": 2, "n_sites": 2, "n_rois": N_ROIS, "n_timepoints": 40}
+    synthetic = {"n_subjects": N_SUBJECTS, "n_sessions": 2, "n_sites": 3, "n_rois": N_ROIS, "n_timepoints": 40}
     known = {"output": "people", "source": {"kind": "synthetic"}, "atlas": "toy", "t_r": 2.0, "warehouse": warehouse}
     cohort = ingest_cohort(IngestConfig.model_validate(known | {"synthetic": synthetic, "shard_size": 16}))
     plant_table(cohort, warehouse, "planted", 1.5)
@@ -152,10 +152,38 @@ def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config
     assert len(children_of("probe stopped")[1]) == 8
 
 
-def test_attention__is_probed_beside_the_mean(config):
-    made = config(output="pooled", attention=True, tables={"planted": "planted"}, targets=["age"], baselines=["mean"])
-    found = open_results(probe_table(made).pointer, "")
-    r2 = found.scores()[found.scores()["primary"]].set_index("representation")
+@pytest.fixture(scope="module")
+def pooled(people):
+    """Results of one table, its regions' latents pooled too, for numbers and for three classes."""
+    values = {"output": "pooled", "attention": True, "tables": {"planted": "planted"}, "targets": ["age", "site"]}
+    values |= {"baselines": ["mean"], "heads": {"multiclass": ["ridge"]}}
+    return open_results(probe_table(ProbeConfig.model_validate(known_values(people) | values)).pointer, "")
+
+
+def test_classes__are_probed_beside_numbers(pooled):
+    scores = pooled.scores().set_index(["target", "metric", "representation"])["value"]
+    assert scores["site", "auroc", "mean"] == 0.5
+    assert scores["site", "balanced_accuracy", "mean"] == pytest.approx(1 / 3)
+    predictions = pooled.predictions().set_index(["target", "representation"])
+    assert predictions.loc["age", "probabilities"].isna().all()
+    site = predictions.loc[("site", "planted_attention")]
+    np.testing.assert_allclose(np.stack(site["probabilities"]).sum(axis=1), 1, rtol=1e-5)
+    told = pooled.manifest.content["targets"]["site"]
+    assert (told["kind"], told["classes"]) == ("multiclass", ["site1", "site2", "site3"])
+    sentences = " ".join(pooled.manifest.content["sentences"])
+    assert "site: AUROC and AUPRC are means over 3 classes (site1 (" in sentences
+    assert "site does not vary within sites, so subjects are permuted across them." in sentences
+    p = pooled.scores().query("target == 'site' and representation == 'planted' and primary")["p"].item()
+    assert 0 < p < 1
+    assert set(pooled.contests().query("target == 'site'")["delong_p"].isna()) == {True}
+    run, _ = children_of("probe pooled")
+    assert run.data.metrics["auroc/site/planted/ridge"] == pytest.approx(scores["site", "auroc", "planted"])
+
+
+def test_attention__is_probed_beside_the_mean(pooled):
+    found = pooled
+    primary = found.scores()[found.scores()["primary"] & (found.scores()["target"] == "age")]
+    r2 = primary.set_index("representation")
     assert r2["head"].to_dict() == {"planted": "ridge", "planted_attention": "attention", "mean": "mean"}
     # all regions have the same signal, so there is nothing to gain
     assert r2.loc["planted_attention", "value"] > 0.3
@@ -170,5 +198,5 @@ def test_trial__that_cannot_be_fitted_is_told_in_one_line(config, tmp_path):
     steps = [{"step": "harmonize", "keep": [], "min_per_site": 500}]
     recipe.write_text(f"id: recipe\nwindow: {{length: 32, stride: 14}}\nadjust: {steps}\n")
     bad = config(output="bad", adjust=str(recipe), baselines=[], tables={"planted": "planted"}, targets=["age"])
-    with pytest.raises(ResultsError, match=r"age from planted by ridge: 2 of 2 sites have less than 500"):
+    with pytest.raises(ResultsError, match=r"age from planted by ridge: 3 of 3 sites have less than 500"):
         probe_table(bad)

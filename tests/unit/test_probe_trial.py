@@ -7,9 +7,14 @@ import pytest
 from boldstream.analysis.folds import nested_folds
 from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.leakage import check_out_of_fold
+from boldstream.analysis.metrics import macro_auc
 from boldstream.analysis.steps import Impute, ResidualizeStep
+from boldstream.analysis.targets import TargetSpec
+from boldstream.probe.config import FoldSpec
+from boldstream.probe.frames import join_predictions, make_frames, prediction_rows
 from boldstream.probe.outcome import is_done, read_outcome, write_outcome
 from boldstream.probe.spec import TrialSpec
+from boldstream.probe.targets import read_target
 from boldstream.probe.trial import TargetMaterial, front_of, input_rows, permutations_of, run_trial
 
 N, N_DIMS = 60, 5
@@ -76,6 +81,47 @@ def test_trial__of_permuted_targets_is_at_chance_and_of_planted_ones_is_not():
     found = run_trial(spec_of(lost, permutations=99, steps=(RESIDUALIZE,)), lost, x)
     assert found.estimates["r2"].value < 0.1
     assert found.p > 0.05
+
+
+def classes_of(y, covariates):
+    """Three classes by a target's terciles, as the room reads them."""
+    names = np.array(["low", "middle", "high"])[np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))]
+    scans = covariates.assign(subject=[f"s{i}" for i in range(N)], dx=names, site=covariates["site"])
+    folds = FoldSpec(n_folds=3, n_inner=3, n_repeats=2)
+    read = read_target(TargetSpec(column="dx"), scans.rename_axis("scan_key"), folds)
+    sites = covariates["site"].to_numpy()
+    return read, TargetMaterial(read.rows, read.y, read.folds, covariates, scans["subject"].to_numpy(), None, sites)
+
+
+@pytest.mark.parametrize("head", ["ridge", "logistic"])
+def test_trial__of_three_classes_is_scored_permuted_and_stored(head, tmp_path):
+    x, y, covariates = study()
+    read, target = classes_of(y, covariates)
+    spec = spec_of(target, kind="multiclass", head=head, options={}, permutations=19, steps=(RESIDUALIZE,))
+    found = run_trial(spec, target, x)
+    assert set(found.estimates) == {"auroc", "balanced_accuracy", "auprc", "brier"}
+    assert found.estimates["auroc"].low > 0.7
+    assert found.p == pytest.approx(1 / 20)
+    folder = f"file://{tmp_path}"
+    write_outcome(folder, spec, found)
+    again = read_outcome(folder, spec)
+    assert again.estimates == found.estimates
+    rows = make_frames([spec], {spec.key: again}, {"t": read}, [])["predictions"]
+    assert len(rows) == 2 * N
+    one = rows[rows["repeat"] == 1].reset_index(drop=True)
+    np.testing.assert_array_equal(np.stack(one["probabilities"]), found.predictions.probability[:, 1])
+    # what metrics are of can be computed from the stored rows
+    decisions = np.stack(one["decisions"])
+    by_fold = macro_auc(one["y"].to_numpy(), decisions, one["fold"].to_numpy())
+    other = macro_auc(read.y, found.predictions.predicted[:, 0], found.predictions.fold[:, 0])
+    assert (by_fold + other) / 2 == pytest.approx(found.estimates["auroc"].value)
+    np.testing.assert_array_equal(one["predicted"], decisions.argmax(axis=1))
+    picked = np.stack(one["probabilities"])[np.arange(N), one["predicted"].astype(int)]
+    np.testing.assert_array_equal(one["probability"], picked)
+    beside = prediction_rows(spec_of(target), run_trial(spec_of(target), target, x).predictions, read)
+    both = join_predictions([beside, rows])
+    assert both["probabilities"].isna().sum() == len(beside)
+    assert both["probabilities"][0] is None
 
 
 def test_permutations__stay_within_sites_and_keep_what_confounds_tell():

@@ -106,6 +106,15 @@ def test_chance__missing_values_and_permutations_are_told():
     assert "age: ours is better than with permuted targets (p 0.05, over targets 0.05)." in sentences
 
 
+def test_classes__are_told_by_the_mean_over_them():
+    values = {"ours": (0.7, 0.6, 0.8), "fc": (0.8, 0.7, 0.9)}
+    scores = scores_of("dx", "auroc", values).assign(kind="multiclass")
+    _, sentences = write_sentences(scores, contests_of("dx", "auroc", fc="worse"), [])
+    assert sentences[0].startswith("dx: ours (AUROC over classes 0.400) does worse than functional connectivity (0.200")
+    page = comparison_page(scores, contests_of("dx", "auroc", fc="worse"), "h", sentences, forest_plot(scores), "r@1")
+    assert "<td>AUROC over classes</td>" in page
+
+
 def test_headline__sorts_targets_by_what_became_of_them():
     scores = pd.concat([scores_of(name) for name in ("age", "sex", "iq", "mood")], ignore_index=True)
     contests = pd.concat(

@@ -13,7 +13,7 @@ from boldstream.report.changes import Change, sentences_of
 from boldstream.report.confounds import BeforeAfter, Told
 from boldstream.report.confounds import sentences_of as confound_sentences
 from boldstream.report.forest import draw_forest
-from boldstream.report.methods import references_of
+from boldstream.report.methods import probe_sentences, references_of
 from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
 from boldstream.report.probes import Probes, targets_of, title_of_metric
@@ -86,6 +86,26 @@ def test_targets__of_a_transfer_show_the_primary_metric_in_all_versions():
     assert target.n_further == 1
     names = ("r2_in_cohort", "balanced_accuracy", "extrapolated")
     assert [title_of_metric(name) for name in names] == ["R², learnt there", "balanced accuracy", "extrapolated"]
+
+
+def test_targets__of_several_classes_say_that_scores_are_means_and_have_no_map():
+    scores = score_rows("dx", "multiclass", {"trained": 0.8, "fc": 0.7})
+    contests = contest_rows("dx", "multiclass", {"trained": 0.8, "fc": 0.7}, {"fc": 1})
+    content = {"targets": {"dx": {"kind": "multiclass", "column": "diagnosis", "classes": ["TC", "ASD", "ADHD"]}}}
+    content |= {"tables": {"trained": {"pointer": "w/t@1"}}, "methods": METHODS}
+    results = SimpleNamespace(manifest=SimpleNamespace(content=content, kind="probe"), label="r@1")
+    probes = Probes(results, targets_of(pd.DataFrame(scores), pd.DataFrame(contests)))
+    (target,) = probes.targets
+    titles = [target.title_of(name) for name in target.metrics]
+    assert titles == ["AUROC over classes", "balanced accuracy", "AUPRC over classes", "Brier score"]
+    assert probes.unread("w/t") == {"diagnosis": "Dx has several classes, so no one map says where a probe looks."}
+    told = " ".join(probe_sentences(probes))
+    assert (
+        "Target dx (classes TC, ASD, ADHD; AUROC and AUPRC are means over classes, each against the rest) was " in told
+    )
+    assert draw_forest(probes.targets)[:4] == b"\x89PNG"
+    (two,) = targets_of(pd.DataFrame(score_rows("sex", "binary", VALUES)), pd.DataFrame(contests))
+    assert two.title_of("auroc") == "AUROC"
 
 
 def test_targets__that_results_cannot_tell_from_chance_have_no_regions():

@@ -50,6 +50,22 @@ def test_results__come_back_as_they_were(warehouse):
     assert found.contests()["verdict"].tolist() == ["x", "x"]
 
 
+def test_predictions__have_lists_by_class_where_a_target_has_several(warehouse):
+    publish(warehouse)
+    assert "probabilities" not in open_results("one@1", warehouse.uri).predictions()
+    tables = tables_of()
+    tables["predictions"]["decisions"] = [[0.5, -1.0, 0.1], None]
+    with pytest.raises(ResultsError, match="the table of predictions lacks columns or has others: probabilities"):
+        publish(warehouse, tables, rows="b")
+    tables["predictions"]["probabilities"] = [[0.6, 0.1, 0.3], None]
+    found = publish(warehouse, tables, rows="b").predictions()
+    assert found["probabilities"][0].tolist() == [0.6, 0.1, 0.3]
+    assert found["decisions"].isna().tolist() == [False, True]
+    tables["scores"]["decisions"] = 0.0
+    with pytest.raises(ResultsError, match="the table of scores lacks columns or has others: decisions"):
+        publish(warehouse, tables, rows="c")
+
+
 def test_version__is_found_again_by_what_it_is_of(warehouse):
     identity = {"rows": "a", "config": {"seed": 0}}
     assert find_results(warehouse, "one", identity) is None

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from boldstream.drawing import COLOURS, MUTED, OPEN_AXES, STYLE, png
 from boldstream.pages import render_page
-from boldstream.probe.wording import CHANCE, METRIC_NAMES, title_of
+from boldstream.probe.wording import CHANCE, METRIC_NAMES, metric_name, title_of
 
 ROW_INCHES, HEAD_INCHES, WIDTH_INCHES = 0.26, 0.9, 7.2
 
@@ -46,7 +46,7 @@ def _panel(axis: Axes, target: str, rows: pd.DataFrame) -> None:
     axis.axvline(CHANCE[metric], color=MUTED, linewidth=0.8, linestyle=":")
     axis.set_yticks(places, labels)
     axis.set_ylim(-0.6, len(rows) - 0.4)
-    axis.set_title(f"{target}: {METRIC_NAMES[metric]}, 95 % intervals")
+    axis.set_title(f"{target}: {metric_name(metric, str(rows['kind'].iloc[0]))}, 95 % intervals")
 
 
 def comparison_page(
@@ -69,8 +69,9 @@ def comparison_page(
 def _score(row: Mapping[Hashable, Any]) -> list[str]:
     p = f"{row['p_adjusted']:.3g}" if row["p_adjusted"] == row["p_adjusted"] else ""
     value = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-    told = [row["target"], title_of(row["representation"]), row["head"], row["front"], METRIC_NAMES[row["metric"]]]
-    return [*told, value, p, str(row["n_dims"]), str(row["n_subjects"]), str(row["n_missing"])]
+    told = [row["target"], title_of(row["representation"]), row["head"], row["front"]]
+    told += [metric_name(row["metric"], row["kind"]), value, p]
+    return [*told, str(row["n_dims"]), str(row["n_subjects"]), str(row["n_missing"])]
 
 
 def _contest(row: Mapping[Hashable, Any]) -> list[str]:

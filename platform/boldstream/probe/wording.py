@@ -21,6 +21,7 @@ NAMES = {
     "moments": "regions' means and variances",
 }
 METRIC_NAMES = {"r2": "R²", "auroc": "AUROC"}
+MULTICLASS = "multiclass"
 CHANCE = {"r2": 0.0, "auroc": 0.5}
 LEVEL = 0.05
 WORSE, NOT_APART, BETTER = "worse", "not told apart", "better"
@@ -41,6 +42,11 @@ class Sentence:
 
     order: int
     text: str
+
+
+def metric_name(metric: str, kind: str) -> str:
+    """Return how sentences and pictures call a kind of target's first metric."""
+    return METRIC_NAMES[metric] + " over classes" * (kind == MULTICLASS)
 
 
 def title_of(name: str) -> str:
@@ -70,7 +76,8 @@ def write_sentences(scores: pd.DataFrame, contests: pd.DataFrame, notes: Sequenc
 def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first: str) -> list[Sentence]:
     rows = primary[primary["target"] == target]
     own = rows[rows["representation"] == first].iloc[0]
-    score = f"{METRIC_NAMES[own['metric']]} {interval(own['value'], own['low'], own['high'])}"
+    metric = metric_name(own["metric"], own["kind"])
+    score = f"{metric} {interval(own['value'], own['low'], own['high'])}"
     found = []
     if not own["low"] > CHANCE[own["metric"]]:
         how = "does worse than" if own["high"] < CHANCE[own["metric"]] else "is not told apart from"
@@ -79,7 +86,7 @@ def _of_target(primary: pd.DataFrame, contests: pd.DataFrame, target: str, first
     for verdict, order in ((WORSE, LOSES), (NOT_APART, UNTOLD)):
         rivals = against[(against["verdict"] == verdict) & (against["second"] != "mean")].to_dict("records")
         if rivals:
-            found.append(Sentence(order, _lost(target, first, rivals)))
+            found.append(Sentence(order, _lost(target, first, rivals, metric)))
     if may_claim(own, against):
         beaten = [title_of(name) for name in against.loc[against["verdict"] == BETTER, "second"]]
         found.append(Sentence(CLAIM, f"{target}: {first} tells more than {listed(beaten)} ({score})."))
@@ -152,9 +159,9 @@ def _small(primary: pd.DataFrame) -> list[str]:
     ]
 
 
-def _lost(target: str, first: str, rivals: Sequence[Mapping[Hashable, Any]]) -> str:
+def _lost(target: str, first: str, rivals: Sequence[Mapping[Hashable, Any]], metric: str) -> str:
     what = "does worse than" if rivals[0]["verdict"] == WORSE else "is not told apart from"
-    score = f"{METRIC_NAMES[rivals[0]['metric']]} {rivals[0]['first_value']:.3f}"
+    score = f"{metric} {rivals[0]['first_value']:.3f}"
     told = [
         f"{title_of(one['second'])} ({one['second_value']:.3f}; "
         f"difference {interval(one['difference'], one['low'], one['high'])})"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from boldstream.drawing import COLOURS, INK, MUTED, REST, STYLE, png
-from boldstream.report.probes import CHANCE, CONNECTIVITY, MOST_NEGATIVE, ProbedTarget, title_of_metric
+from boldstream.report.probes import CHANCE, CONNECTIVITY, MOST_NEGATIVE, ProbedTarget
 
 EMBEDDING_COLOUR, CONNECTIVITY_COLOUR, BASELINE_COLOUR = COLOURS[0], COLOURS[1], MUTED
 ROW_INCHES, PANEL_INCHES = 0.24, 0.95
@@ -60,7 +60,7 @@ def _draw_target(ax: Axes, target: ProbedTarget) -> None:
     if (chance := CHANCE.get(target.metric)) is not None:
         ax.axvline(chance, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1.5)
     ax.margins(x=0.06)
-    ax.set_title(f"{target.name}: {title_of_metric(target.metric)}")
+    ax.set_title(f"{target.name}: {target.title_of(target.metric)}")
     ax.grid(axis="x", color="#eef1f4", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)

@@ -58,7 +58,7 @@ def further_paragraphs(
     occlusion: Occlusion | None,
 ) -> list[str]:
     """Return the paragraphs on probes, and on confounds, brain maps and drift, for those that there are."""
-    paragraphs = [" ".join(_probe_sentences(one)) for one in probes]
+    paragraphs = [" ".join(probe_sentences(one)) for one in probes]
     found = []
     if any(one.found for one in confounds.told):
         found.append(
@@ -115,14 +115,17 @@ def references_of(
     return sorted(SOURCES[key] for key in keys)
 
 
-def _probe_sentences(probes: Probes) -> list[str]:
+def probe_sentences(probes: Probes) -> list[str]:
     """Say what was predicted of whom in which folds; what the results tell of how they were made is taken over."""
     found = []
     for target in probes.targets:
         heads = ", ".join(dict.fromkeys(line.head for line in target.lines if line.head != "mean"))
         missing = f"; {target.n_missing} scans lack it" if target.n_missing else ""
+        classes = ""
+        if named := probes.classes_of(target):
+            classes = f" (classes {', '.join(named)}; AUROC and AUPRC are means over classes, each against the rest)"
         found.append(
-            f"Target {target.name} was predicted in {target.n_scans} scans of {target.n_subjects} subjects "
+            f"Target {target.name}{classes} was predicted in {target.n_scans} scans of {target.n_subjects} subjects "
             f"by {heads} ({target.scheme}{missing})."
         )
     lines = [line for target in probes.targets for line in target.lines]

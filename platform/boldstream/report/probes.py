@@ -35,10 +35,12 @@ ENDINGS = {"in_cohort": "learnt there", "recentred": "recentred", "recalibrated"
 """How a transfer's further versions of a metric end, in words."""
 CHANCE = {"r2": 0.0, "r": 0.0, "auroc": 0.5, "balanced_accuracy": 0.5}
 """What a prediction that knows nothing reaches, where that does not depend on the target."""
+OVER_CLASSES = ("auroc", "auprc")
+"""Metrics that are means over three classes and more, each against the rest."""
 MOST_NEGATIVE = {"r2": -0.5}
 """Scores below are drawn at the panel's edge, so that one failed head does not hide the others."""
 CONNECTIVITY, CONFOUNDS = "fc", "confounds"
-EMBEDDING = "embedding"
+EMBEDDING, MULTICLASS = "embedding", "multiclass"
 BETTER, WORSE = "better", "worse"
 N_NAMED = 5
 
@@ -113,6 +115,11 @@ class ProbedTarget:
         own = [self.metric, *(f"{self.metric}_{ending}" for ending in ENDINGS)]
         return [name for name in own if name in named] + [name for name in named if name in METRICS.keys() - set(own)]
 
+    def title_of(self, metric: str) -> str:
+        """Return a metric's name on the page; of several classes, what is a mean over them is called so."""
+        over = " over classes" if self.kind == MULTICLASS and metric.partition("_")[0] in OVER_CLASSES else ""
+        return title_of_metric(metric) + over
+
     @property
     def n_further(self) -> int:
         """Measures that are in numbers.json only."""
@@ -163,14 +170,16 @@ class Probes:
         return [str(told[target.name].get("column", target.name)) for target in self.targets]
 
     def unread(self, uri: str) -> dict[str, str]:
-        """Return, by column, a sentence on each target that the results cannot tell from chance for a table."""
+        """Return, by column, why a target has no map: it cannot be told from chance, or has more than two classes."""
         tables = self.results.manifest.content["tables"]
         names = {name for name, one in tables.items() if str(one["pointer"]).rpartition("@")[0] == uri}
         found = {}
         for column, target in zip(self.columns, self.targets, strict=True):
             scores = [line.metrics[target.metric] for line in target.lines if line.representation in names]
             chance = CHANCE.get(target.metric)
-            if scores and chance is not None and all(low <= chance for _, low, _ in scores):
+            if target.kind == MULTICLASS:
+                found[column] = f"{capital(target.name)} has several classes, so no one map says where a probe looks."
+            elif scores and chance is not None and all(low <= chance for _, low, _ in scores):
                 value, low, high = scores[0]
                 found[column] = (
                     f"{capital(target.name)}: in {self.results.label} no probe of this table is told from knowing "
@@ -179,6 +188,12 @@ class Probes:
                     "subjects), so its regions mean nothing."
                 )
         return found
+
+    def classes_of(self, target: ProbedTarget) -> list[str]:
+        """Return the names of three classes and more, none of other targets."""
+        if target.kind != MULTICLASS:
+            return []
+        return list(self.results.manifest.content["targets"][target.name]["classes"])
 
     @property
     def opponents(self) -> list[str]:

@@ -11,7 +11,7 @@ from boldstream import drawing
 from boldstream.drawing import COLOURS, MUTED, png
 from boldstream.probe.transfer.frames import ending
 from boldstream.probe.transfer.trial import IN_COHORT, RECALIBRATED, RECENTRED, UNCHANGED
-from boldstream.probe.wording import CHANCE, METRIC_NAMES, title_of
+from boldstream.probe.wording import CHANCE, metric_name, title_of
 
 VERSIONS = {
     IN_COHORT: ("learnt in the unseen cohort", MUTED, "s"),
@@ -71,4 +71,4 @@ def _panel(axis: Axes, target: str, primary: pd.DataFrame, scores: pd.DataFrame)
     axis.axvline(CHANCE[metric], color=MUTED, linewidth=0.8, linestyle=":")
     axis.set_yticks(places, labels)
     axis.set_ylim(-0.6, len(primary) - 0.4)
-    axis.set_title(f"{target}: {METRIC_NAMES[metric]}")
+    axis.set_title(f"{target}: {metric_name(metric, str(primary['kind'].iloc[0]))}")

@@ -11,7 +11,7 @@ from boldstream.analysis.transfer_shift import Overlap, VectorShift
 from boldstream.probe.transfer.config import TransferSpec
 from boldstream.probe.transfer.frames import Transfer
 from boldstream.probe.transfer.trial import IN_COHORT, RECALIBRATED, RECENTRED, UNCHANGED, TransferOutcome
-from boldstream.probe.wording import METRIC_NAMES, interval, listed, title_of, write_sentences
+from boldstream.probe.wording import METRIC_NAMES, interval, listed, metric_name, title_of, write_sentences
 
 MEANT_OUTSIDE = 0.05
 """Share of unseen scans beyond the source's range that is expected, and not worth a sentence."""
@@ -62,7 +62,7 @@ def _headline(own: Sequence[Transfer], base: str, spec: TransferSpec) -> str:
 def _lost(one: Transfer) -> tuple[bool, str]:
     """Return whether anything was lost, and what."""
     spec, lost = one.spec, one.outcome.lost
-    name = METRIC_NAMES[lost.metric]
+    name = metric_name(lost.metric, spec.kind)
     gap = interval(lost.difference.value, lost.difference.low, lost.difference.high)
     numbers = f"{name} {lost.first:.3f} against {lost.second:.3f}; difference {gap}"
     sizes = f"{one.outcome.n_train_subjects} subjects to learn from, {one.target.target.n_subjects} there"
