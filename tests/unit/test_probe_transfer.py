@@ -42,7 +42,8 @@ def material(offset=0.0, seed=0, name="sub", table="ours"):
     keys = [f"{name}-{i:03d}" for i in range(N)]
     scans = pd.DataFrame({"subject": keys, "site": site, "age": age, "sex": np.where(male, "M", "F")}, index=keys)
     scans = scans.assign(mean_fd=rng.gamma(2, 0.1, N), t_r=np.where(site == "D", 2.5, 2.0)).rename_axis("scan_key")
-    opened = SimpleNamespace(manifest=SimpleNamespace(content={"model_digest": "m0", "model": "models:/m/1"}))
+    content = {"model_digest": "m0", "model": "models:/m/1"}
+    opened = SimpleNamespace(manifest=SimpleNamespace(content=content), label=f"{table}@1")
     return Material(
         scans=scans,
         tables={table: opened},
@@ -119,9 +120,9 @@ def test_sides__a_missing_value_fulfils_no_condition():
         (
             {"target": [{"column": "site", "values": ["X"]}]},
             ResultsError,
-            r"transfer.target: no scan is left \(site X\)",
+            r"transfer.target: no scan of ours@1 is left \(site X\)",
         ),
-        ({"target": [{"column": "age", "low": 0}]}, ResultsError, r"transfer.source: no scan is left \(all others\)"),
+        ({"target": [{"column": "age", "low": 0}]}, ResultsError, r"transfer.source: no scan of ours@1 is left \(all"),
         ({"target": [{"column": "sex", "low": 0}]}, ConfigError, "column 'sex' holds no numbers; name values"),
     ],
 )

@@ -204,6 +204,8 @@ class ProbeConfig(Config):
             raise ValueError("adjust_baselines and unseen_site have no effect without adjust; name a recipe")
         if self.transfer.tables and self.transfer.tables.keys() != self.tables.keys():
             raise ValueError(f"transfer.tables: name the same as in tables ({', '.join(self.tables)})")
+        if any(one.keys() != self.tables.keys() for one in self.transfer.sources or ()):
+            raise ValueError(f"transfer.sources: name the same as in tables ({', '.join(self.tables)}) for each cohort")
         if self.transfer.is_asked and self.attention:
             raise ValueError("attention: latents are not transferred; ask for them without transfer")
         if self.transfer.is_asked and self.permutations:

@@ -75,6 +75,24 @@ def compute_features(cohort: Cohort, keys: Sequence[str], kinds: set[str]) -> di
     return found
 
 
+def join_features(parts: Sequence[dict[str, "ray.ObjectRef"]]) -> dict[str, "ray.ObjectRef"]:
+    """Put features of several cohorts' scans one after the other, in the object store; of one cohort, as they are."""
+    import ray
+
+    if len(parts) == 1:
+        return parts[0]
+    return {kind: ray.remote(one_after_other).remote(*(part[kind] for part in parts)) for kind in parts[0]}
+
+
+def one_after_other(*parts: Any) -> Any:
+    """Return matrices, or lists of series, as one."""
+    if not isinstance(parts[0], SeriesList):
+        return np.concatenate(parts)
+    n_rois = parts[0].n_rois
+    lengths = np.concatenate([np.diff(part.ends, prepend=0) // n_rois for part in parts])
+    return SeriesList(np.concatenate([part.values for part in parts]), lengths, n_rois)
+
+
 def _wanted_rows(rows: pa.Table, rows_of: Any, wanted: Any) -> pa.Table:
     import ray
 

@@ -46,6 +46,9 @@ class Material:
     n_sampled_from : int
         Scans before a random part of the subjects was taken.
     cohort : Cohort
+    members : tuple of Material
+        Where scans of several cohorts are learnt from together: each cohort's own, in the order of the scans. `tables`,
+        `cohort` and counts are then the first one's.
     """
 
     scans: pd.DataFrame
@@ -56,6 +59,12 @@ class Material:
     left_out: dict[str, int]
     n_sampled_from: int
     cohort: Cohort
+    members: "tuple[Material, ...]" = ()
+
+    @property
+    def cohorts(self) -> "tuple[Material, ...]":
+        """The scans of each cohort, in the order of the scans."""
+        return self.members or (self,)
 
     @property
     def keys(self) -> list[str]:
@@ -147,7 +156,7 @@ def _columns(config: ProbeConfig, table: EmbeddingTable) -> list[str]:
     wanted = ["subject", "site", "age", "sex", "mean_fd", "global_signal_flag", *config.confounds]
     wanted += [target.column for target in config.targets]
     wanted += [config.folds.family] if config.folds.family else []
-    wanted += ["t_r", *config.transfer.columns] if config.transfer.is_asked else []
+    wanted += ["t_r", "source_sha256", *config.transfer.columns] if config.transfer.is_asked else []
     there = set(table.table.schema.names)
     return [name for name in dict.fromkeys(wanted) if name in there and name != "scan_key"]
 

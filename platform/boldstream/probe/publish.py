@@ -44,8 +44,9 @@ def publish_found(
     content : dict
         What the manifest tells besides.
     """
-    parents = [Parent.of(table.ref) for side in sides for table in side.tables.values()]
-    parents += [Parent.of(side.cohort.ref) for side in sides]
+    cohorts = [one for side in sides for one in side.cohorts]
+    parents = [Parent.of(table.ref) for one in cohorts for table in one.tables.values()]
+    parents += [Parent.of(one.cohort.ref) for one in cohorts]
     headline, sentences = words
     told = {
         "tables": pointers(sides[0]),

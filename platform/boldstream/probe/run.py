@@ -26,7 +26,7 @@ from boldstream.probe.publish import publish_found
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.targets import read_target
 from boldstream.probe.transfer.run import transfer_tables
-from boldstream.probe.transfer.sides import target_config
+from boldstream.probe.transfer.sources import UNSEEN, Opened, open_further
 from boldstream.probe.tuning import run_trials
 from boldstream.probe.wording import write_sentences
 from boldstream.progress import Progress
@@ -61,15 +61,18 @@ def probe_table(config: ProbeConfig) -> ResultsRef:
     tables, cohort = open_tables(config)
     steps = steps_of(config)
     warehouse = Warehouse.at(config.warehouse)
-    unseen = open_tables(target_config(config)) if config.transfer.tables else None
-    identity = _identity(config, tables, cohort, steps, unseen)
+    further = open_further(config)
+    identity = _identity(config, tables, cohort, steps, further)
     with job_run("probe", config.output, config) as run:
         run.log_parent(cohort.ref, cohort.manifest.rows)
         for name, table in tables.items():
             run.log_parent(table.ref, table.manifest.rows)
             run.set_tags({f"parent.table.{name}": table.ref.pointer})
-        for table in unseen[0].values() if unseen else ():
-            run.log_parent(table.ref, table.manifest.rows)
+        for theirs, other in further.values():
+            for table in theirs.values():
+                run.log_parent(table.ref, table.manifest.rows)
+            if other.ref != cohort.ref:
+                run.log_parent(other.ref, other.manifest.rows)
         if found := find_results(warehouse, config.output, identity):
             logger.info("probe: results %s are of these tables already", found.label)
         elif config.transfer.is_asked:
@@ -85,15 +88,19 @@ def _identity(
     tables: Mapping[str, EmbeddingTable],
     cohort: Cohort,
     steps: Sequence[Step],
-    unseen: tuple[Mapping[str, EmbeddingTable], Cohort] | None,
+    further: Mapping[str, Opened],
 ) -> dict[str, Any]:
     """Return what results are of and how they are made, and of which rows."""
     told = config.identity() | {"tables": {name: table.ref.uri for name, table in tables.items()}}
     rows = {name: table.ref.digest for name, table in tables.items()} | {"cohort": cohort.ref.digest}
-    if unseen is not None:
-        told["transfer"] |= {"tables": {name: table.ref.uri for name, table in unseen[0].items()}}
-        rows |= {f"unseen.{name}": table.ref.digest for name, table in unseen[0].items()}
-        rows |= {"unseen.cohort": unseen[1].ref.digest}
+    uris = {which: {name: table.ref.uri for name, table in theirs.items()} for which, (theirs, _) in further.items()}
+    for which, (theirs, other) in further.items():
+        rows |= {f"{which}.{name}": table.ref.digest for name, table in theirs.items()}
+        rows |= {f"{which}.cohort": other.ref.digest}
+    if UNSEEN in uris:
+        told["transfer"] |= {"tables": uris.pop(UNSEEN)}
+    if uris:
+        told["transfer"] |= {"sources": list(uris.values())}
     return {"config": told | {"adjust": [step.model_dump(mode="json") for step in steps]}, "rows": rows}
 
 

@@ -47,11 +47,14 @@ class TransferSpec(Config):
     source: tuple[Condition, ...] = ()
     """Whom to learn from: scans that fulfil all of these; none: all that are not the target's."""
 
+    sources: tuple[dict[ArtifactName, str], ...] | None = pydantic.Field(default=None, min_length=1)
+    """Tables of further cohorts to learn from, each under the names of `tables`. Only a YAML file can list them."""
+
     tables: dict[ArtifactName, str] = pydantic.Field(default={})
     """Tables of the unseen cohort, under the names of `tables`, of the same models; none: it is in the same tables."""
 
     other_people: bool = False
-    """Subjects of the two cohorts that have the same name are different people; by default that is refused."""
+    """Subjects of two cohorts that have the same name are different people; by default that is refused."""
 
     @property
     def is_asked(self) -> bool:
@@ -67,6 +70,8 @@ class TransferSpec(Config):
     def _check(self) -> Self:
         if self.other_people and not self.tables:
             raise ValueError("other_people: both sides are of the same tables, where one name is one person")
+        if self.sources and not self.tables:
+            raise ValueError("sources: learnt from several cohorts, what for? Name the unseen cohort's tables (tables)")
         if self.source and not self.is_asked:
             raise ValueError("source: says whom to learn from, and nothing whom to apply it to; name target or tables")
         return self

@@ -14,9 +14,9 @@ from boldstream.errors import ResultsError
 from boldstream.interrupts import raise_if_interrupted
 from boldstream.probe.compare import compare_all
 from boldstream.probe.config import ProbeConfig
-from boldstream.probe.features import compute_features
+from boldstream.probe.features import compute_features, join_features
 from boldstream.probe.material import Material
-from boldstream.probe.methods import describe_methods, notes_of
+from boldstream.probe.methods import describe_methods, notes_of, target_notes
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds
 from boldstream.probe.publish import pointer_of, pointers, publish_found
 from boldstream.probe.spec import TrialSpec
@@ -63,7 +63,11 @@ def transfer_tables(
     frames = make_transfer_frames(made, compared)
     overlaps = covariate_overlap(sides[0].scans, sides[1].scans, COVARIATES)
     shifts = _shifts(config, sides, inputs)
-    notes = notes_of(config, material) + (notes_of(target_config(config), sides[1]) if config.transfer.tables else [])
+    notes = target_notes(config, [target.target for _, target in halves])
+    for one in sides[0].members:
+        notes += [f"{one.cohort.label}: {note}" for note in notes_of(config, one)]
+    notes += [] if sides[0].members else notes_of(config, material)
+    notes += notes_of(target_config(config), sides[1]) if config.transfer.tables else []
     words = write_transfer_sentences(
         made, frames[SCORES], frames[CONTESTS], overlaps, shifts, list(dict.fromkeys(notes)), config.transfer
     )
@@ -92,7 +96,9 @@ def _inputs(config: ProbeConfig, side: Material) -> dict[str, Any]:
 
     kinds = {source for source in (SOURCES[name] for name in config.baselines) if source is not None}
     vectors = {name: ray.put(values) for name, values in side.vectors.items()}
-    return vectors | (compute_features(side.cohort, side.keys, kinds) if kinds else {})
+    if not kinds:
+        return vectors
+    return vectors | join_features([compute_features(one.cohort, one.keys, kinds) for one in side.cohorts])
 
 
 def _shifts(
@@ -177,7 +183,8 @@ def _content(
     shifts: Mapping[str, VectorShift | None],
     config: ProbeConfig,
 ) -> dict[str, Any]:
-    return {
+    several = [{"tables": pointers(one), "cohort": pointer_of(one.cohort.ref)} for one in sides[0].members]
+    return ({"sources": several} if several else {}) | {
         "source": {source.target.name: source.target.describe() for source, _ in halves},
         "source_is": [one.describe() for one in config.transfer.source],
         "target_is": [one.describe() for one in config.transfer.target],

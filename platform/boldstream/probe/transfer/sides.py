@@ -18,6 +18,7 @@ from boldstream.probe.material import Material, open_tables, read_material
 from boldstream.probe.plan import target_material
 from boldstream.probe.targets import Target, read_target
 from boldstream.probe.transfer.config import Condition
+from boldstream.probe.transfer.sources import check_files, check_people, pool, read_sources
 from boldstream.probe.trial import TargetMaterial
 
 
@@ -54,23 +55,27 @@ def read_sides(config: ProbeConfig, source: Material) -> tuple[Material, Materia
         If the unseen cohort's tables are of other models, or its regions are others.
     """
     spec = config.transfer
-    if spec.tables:
-        theirs = target_config(config)
-        tables, cohort = open_tables(theirs)
-        check_fits(source, tables, cohort)
-        unseen = read_material(theirs, tables, cohort)
-        asked, known = _fulfil(unseen.scans, spec.target), _fulfil(source.scans, spec.source)
-    else:
-        unseen = source
+    if not spec.tables:
         asked = _fulfil(source.scans, spec.target)
         known = _fulfil(source.scans, spec.source) & ~asked
-    for rows, what, conditions in ((known, "source", spec.source), (asked, "target", spec.target)):
-        if not rows.any():
-            told = "; ".join(one.describe() for one in conditions) or "all others"
-            raise ResultsError(
-                f"transfer.{what}: no scan is left ({told}); look at the values with `boldstream tables`"
-            )
-    return _part(source, known), _part(unseen, asked)
+        return _part(source, known, "source", spec.source), _part(source, asked, "target", spec.target)
+    theirs = target_config(config)
+    tables, cohort = open_tables(theirs)
+    sources = read_sources(config, source)
+    if same := [one for one in sources if spec.other_people and one.cohort.ref.uri == cohort.ref.uri]:
+        raise ConfigError(
+            f"transfer.other_people: {same[0].cohort.label} is learnt from and applied to, and in one cohort a name is "
+            "one person"
+        )
+    check_fits(source, tables, cohort)
+    unseen = read_material(theirs, tables, cohort)
+    asked = _fulfil(unseen.scans, spec.target)
+    learnt = [_part(one, _fulfil(one.scans, spec.source), "source", spec.source) for one in sources]
+    applied = _part(unseen, asked, "target", spec.target)
+    check_files([*learnt, applied])
+    if not spec.other_people:
+        check_people(learnt, config.folds.family)
+    return pool(learnt, config.folds.family, other_people=spec.other_people), applied
 
 
 def read_halves(
@@ -125,8 +130,14 @@ def _fulfil(scans: pd.DataFrame, conditions: Sequence[Condition]) -> "pd.Series[
     return found
 
 
-def _part(material: Material, rows: "pd.Series[bool]") -> Material:
+def _part(material: Material, rows: "pd.Series[bool]", what: str, conditions: Sequence[Condition]) -> Material:
     """Return some of the scans."""
+    if not rows.any():
+        told = "; ".join(one.describe() for one in conditions) or "all others"
+        names = " and ".join(table.label for table in material.tables.values())
+        raise ResultsError(
+            f"transfer.{what}: no scan of {names} is left ({told}); look at the values with `boldstream tables`"
+        )
     mask = rows.to_numpy()
     vectors = {name: values[mask] for name, values in material.vectors.items()}
     return dataclasses.replace(material, scans=material.scans[mask], vectors=vectors)

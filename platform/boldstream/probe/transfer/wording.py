@@ -56,7 +56,8 @@ def _headline(own: Sequence[Transfer], base: str, spec: TransferSpec) -> str:
     who = f" ({'; '.join(one.describe() for one in spec.target)})" if spec.target else " of another cohort"
     lost = [one.spec.target for one in own if one.outcome.lost.verdict == "worse"]
     end = f" It tells less than what is learnt there of {listed(lost)}." if lost else ""
-    return f"Learnt from {n_train} subjects and applied unchanged to {n_asked} others{who}: {base}{end}"
+    whose = f" of {1 + len(spec.sources)} cohorts" if spec.sources else ""
+    return f"Learnt from {n_train} subjects{whose} and applied unchanged to {n_asked} others{who}: {base}{end}"
 
 
 def _lost(one: Transfer) -> tuple[bool, str]:
