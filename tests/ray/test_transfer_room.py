@@ -7,7 +7,7 @@ import pytest
 
 from boldstream.artifacts.embeddings import open_table
 from boldstream.artifacts.results import open_results
-from boldstream.errors import ConfigError, ResultsError
+from boldstream.errors import ConfigError, OutputExistsError, ResultsError
 from boldstream.ingest import IngestConfig, ingest_cohort
 from boldstream.probe import ProbeConfig, probe_table
 from probeable import plant_table
@@ -19,10 +19,11 @@ N_ROIS = 8
 
 @pytest.fixture(scope="module")
 def people(cluster, tmp_path_factory):
-    """Two made-up studies with the same names of subjects, age planted in the vectors of both."""
+    """Three made-up studies with the same names of subjects, age planted in the vectors of all."""
     warehouse = str(tmp_path_factory.mktemp("transfer") / "w")
-    for name, n_subjects, n_sites in (("home", 60, 3), ("abroad", 24, 1)):
+    for seed, (name, n_subjects, n_sites) in enumerate((("home", 60, 3), ("abroad", 24, 1), ("third", 24, 2))):
         synthetic = {
+            "seed": seed,
             "n_subjects": n_subjects,
             "n_sessions": 1,
             "n_sites": n_sites,
@@ -94,3 +95,30 @@ def test_transfer__to_another_cohort(config):
         probe_table(config(output="x", transfer={"tables": {"planted": "abroad-other"}}))
     with pytest.raises(ConfigError, match=r"transfer: the tables have no column 'agee' \(did you mean 'age'"):
         probe_table(config(output="x", transfer={"target": [{"column": "agee", "low": 1}]}))
+
+
+def test_transfer__from_two_cohorts_to_a_third(config):
+    asked = {"sources": [{"planted": "third-planted"}], "tables": {"planted": "abroad-planted"}}
+    with pytest.raises(ResultsError, match=r"24 subject name\(s\) are in cohorts home@1 and third@1"):
+        probe_table(config(output="both", transfer=asked))
+    made = config(output="both", transfer=asked | {"other_people": True})
+    found = open_results(probe_table(made).pointer, "")
+    roles = [(parent.role, parent.uri.rpartition("/")[2]) for parent in found.manifest.parents]
+    names = ("home", "third", "abroad")
+    assert roles == [*(("table", f"{name}-planted") for name in names), *(("cohort", name) for name in names)]
+    content = found.manifest.content
+    assert content["headline"].startswith("Learnt from 84 subjects of 2 cohorts and applied unchanged to 24 others")
+    pointers = [one["tables"]["planted"]["pointer"] for one in content["transfer"]["sources"]]
+    assert [one.rpartition("/")[2] for one in pointers] == ["home-planted@1", "third-planted@1"]
+    assert content["transfer"]["source"]["age"]["n_sites"] == 5
+    assert content["transfer"]["source"]["age"]["n_subjects"] == 84
+    scores = found.scores().query("target == 'age' and metric == 'r2'").set_index("representation")["value"]
+    assert scores["planted"] > 0.3
+    assert set(scores.index) == {"planted", "mean", "fc", "fc_reduced", "moments"}
+    run = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'probe both'", output_format="list")[0]
+    inputs = " ".join(str(one.dataset.name) for one in run.inputs.dataset_inputs)
+    assert all(name in inputs for name in names)
+    assert probe_table(made).digest == found.ref.digest
+    other = config(output="both", transfer={"tables": asked["tables"], "other_people": True})
+    with pytest.raises(OutputExistsError, match=r"config.transfer.sources: \[.*\] -> None"):
+        probe_table(other)

@@ -74,7 +74,7 @@ def test_sources__are_learnt_from_together_each_site_being_its_cohorts(place):
     (half, asked), *_ = read_halves(config, (source, target), ())
     assert (half.target.n_subjects, half.target.n_sites, asked.target.n_subjects) == (2 * N, 3, N)
     assert [member.cohort.label for member in source.cohorts] == ["one@1", "two@1"]
-    assert list(open_further(config)) == ["source 2", "unseen"]
+    assert list(open_further(config)) == ["source-2", "unseen"]
 
 
 def test_sources__conditions_are_on_every_cohort(place):

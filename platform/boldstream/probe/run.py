@@ -64,15 +64,12 @@ def probe_table(config: ProbeConfig) -> ResultsRef:
     further = open_further(config)
     identity = _identity(config, tables, cohort, steps, further)
     with job_run("probe", config.output, config) as run:
-        run.log_parent(cohort.ref, cohort.manifest.rows)
-        for name, table in tables.items():
-            run.log_parent(table.ref, table.manifest.rows)
-            run.set_tags({f"parent.table.{name}": table.ref.pointer})
-        for theirs, other in further.values():
-            for table in theirs.values():
+        # the first cohort's last, for a run has one tag a kind of parent
+        for which, (theirs, other) in [*further.items(), ("table", (tables, cohort))]:
+            run.log_parent(other.ref, other.manifest.rows)
+            for name, table in theirs.items():
                 run.log_parent(table.ref, table.manifest.rows)
-            if other.ref != cohort.ref:
-                run.log_parent(other.ref, other.manifest.rows)
+                run.set_tags({f"parent.{which}.{name}": table.ref.pointer})
         if found := find_results(warehouse, config.output, identity):
             logger.info("probe: results %s are of these tables already", found.label)
         elif config.transfer.is_asked:

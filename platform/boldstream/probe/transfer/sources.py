@@ -27,7 +27,7 @@ Opened = tuple[Mapping[str, EmbeddingTable], Cohort]
 def further_configs(config: ProbeConfig) -> dict[str, ProbeConfig]:
     """Return the configurations by which the tables beside the first cohort's are read, by what these are."""
     spec = config.transfer
-    tables = {f"source {at}": one for at, one in enumerate(spec.sources or (), start=2)}
+    tables = {f"source-{at}": one for at, one in enumerate(spec.sources or (), start=2)}
     tables |= {UNSEEN: spec.tables} if spec.tables else {}
     return {name: config.model_copy(update={"tables": one}) for name, one in tables.items()}
 
