@@ -10,7 +10,7 @@ from boldstream.errors import ConfigError, EmbeddingsError, ResultsError
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import CONNECTIVITY
 from boldstream.probe.material import open_tables, read_material
-from boldstream.probe.methods import notes_of
+from boldstream.probe.methods import notes_of, target_notes
 from boldstream.probe.plan import plan_trials, present_confounds, steps_of, target_material, without_target
 from boldstream.probe.targets import read_target
 from boldstream.storage import Warehouse
@@ -184,3 +184,18 @@ def test_somebody_scanned_at_two_sites__leaves_permutations_without_blocks(place
     scans.iloc[0, scans.columns.get_loc("site")] = "B"
     target = read_target(TargetSpec(column="age"), scans, config.folds)
     assert target_material(config, material, target, ()).blocks is None
+
+
+def test_target__that_is_the_site_is_permuted_across_sites(place):
+    make_table(place[0], rows_of(range(N)), place[1])
+    told, blocks = {}, {}
+    for name in ("age", "site"):
+        config, material = read(place, targets=[name], permutations=9)
+        target = read_target(config.targets[0], material.scans, config.folds)
+        told[name], blocks[name] = target_notes(config, [target]), target_material(config, material, target, ()).blocks
+    assert told["age"] == []
+    assert blocks["age"] is not None
+    assert blocks["site"] is None
+    assert told["site"][0] == "site does not vary within sites, so subjects are permuted across them."
+    assert told["site"][1].startswith("site: AUROC and AUPRC are means over 3 classes (")
+    assert len(target_notes(config_of(place, targets=["site"]), [target])) == 1
