@@ -21,7 +21,9 @@ STRATEGY = {
 }
 
 
-def make_cohort(warehouse, name="demo", seed=0, bad_roi=True, n_subjects=N_SUBJECTS, people=lambda subject: {}):
+def make_cohort(
+    warehouse, name="demo", seed=0, bad_roi=True, n_subjects=N_SUBJECTS, people=lambda subject: {}, regions="r"
+):
     """Every subject has connectivity of their own; the last one has two scans, the first a constant region.
 
     `people(subject)` gives what is known of them beside their site and age.
@@ -65,7 +67,11 @@ def make_cohort(warehouse, name="demo", seed=0, bad_roi=True, n_subjects=N_SUBJE
         parents=[],
         rows=len(rows),
         digest=digest_json([seed]),
-        content={"atlas": "six", "roi_names": [f"r{i}" for i in range(N_ROIS)], "quarantined": {"unreadable": 1}},
+        content={
+            "atlas": "six",
+            "roi_names": [f"{regions}{i}" for i in range(N_ROIS)],
+            "quarantined": {"unreadable": 1},
+        },
         mlflow_run_id=None,
     )
     return CohortRef(table.uri, manifest.version, manifest.digest), rows

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 
-from boldstream.errors import ConfigError, ResultsError
+from boldstream.analysis.adjustment import Adjustment
+from boldstream.analysis.folds import site_folds
+from boldstream.analysis.heads.ridge import RidgeHead
+from boldstream.analysis.steps import ResidualizeStep
+from boldstream.errors import AtlasError, ConfigError, ResultsError
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import SeriesList, one_after_other
 from boldstream.probe.material import open_tables, read_material
+from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.sides import read_halves, read_sides
 from boldstream.probe.transfer.sources import open_further
+from boldstream.probe.transfer.trial import run_transfer
+from boldstream.probe.trial import ZSCORE
 from reported import STRATEGY, make_cohort, make_table, own_vector
 
 # mlflow's and pyiceberg's own use of sqlalchemy
@@ -32,9 +39,11 @@ def people_of(name, site=("A", "B"), prefix=None, files=None):
 def place(tmp_path):
     """Make cohorts with a table each, named alike."""
 
-    def make(name, seed, *, width=None, cohort=None, **values):
+    def make(name, seed, *, width=None, cohort=None, regions="r", **values):
         table = {key: values.pop(key) for key in ("digest", "strategy", "adjustment", "parts") if key in values}
-        made = cohort or make_cohort(tmp_path, name, seed, n_subjects=N, people=people_of(name, **values))
+        made = cohort or make_cohort(
+            tmp_path, name, seed, n_subjects=N, people=people_of(name, **values), regions=regions
+        )
         rows = [row for row in made[1] if row.get("run") == "0"]
         vectors = lambda scan, part: own_vector(scan + 100 * seed, part)[:width]  # noqa: E731
         make_table(tmp_path, name if cohort is None else f"{name}-again", made[0], rows, vectors, **table)
@@ -108,6 +117,28 @@ def test_sources__of_one_name_are_refused_or_told_apart(place):
         read_sides(one, read_material(one, *open_tables(one)))
 
 
+def test_adjustment__is_fitted_to_the_sources_together_and_to_nobody_else(place):
+    for seed, name in enumerate(("one", "two", "far"), start=1):
+        place(name, seed)
+    steps = (ResidualizeStep(step="residualize", covariates=("site",)),)
+    config, sides = sides_of(place)
+    (source, target), *_ = read_halves(config, sides, steps)
+    spec = TrialSpec.model_validate(
+        {"target": "age", "kind": "continuous", "representation": "ours", "role": "embedding", "source": "ours"}
+        | {"head": "ridge", "options": {}, "steps": steps, "unseen_site": "pooled", "bootstrap": 100, "seed": 0}
+        | {"standardise": True, "folds_id": "f", "inputs": ()}
+    )
+    x, z = (side.vectors["ours"] for side in sides)
+    found = run_transfer(spec, source, target, x, z, None).predictions["unchanged"].predicted[:, 0]
+    by_hand = Adjustment((*steps, ZSCORE), unseen_site="pooled")
+    sites = [{"site": side.scans["site"].to_numpy()} for side in sides]
+    inside = by_hand.fit(x, covariates=sites[0]).transform(x, covariates=sites[0])
+    folds = site_folds(source.people, n_folds=3)
+    head = RidgeHead().fit(inside, source.target.y, folds)
+    np.testing.assert_allclose(found, head.predict(by_hand.transform(z, covariates=sites[1])), rtol=1e-6)
+    assert len(np.unique(sites[0]["site"])) == 4
+
+
 @pytest.mark.parametrize("where", ["two", "far"])
 def test_scans__of_equal_files_are_one_scan_whatever_they_are_called(place, where):
     place("one", 1)
@@ -140,6 +171,14 @@ def test_sources__of_another_space_are_refused_by_name(place, values, message):
     place("two", 2, **values)
     place("far", 3)
     with pytest.raises(ConfigError, match=message):
+        sides_of(place)
+
+
+def test_sources__of_other_regions_are_refused(place):
+    place("one", 1)
+    place("two", 2, regions="q")
+    place("far", 3)
+    with pytest.raises(AtlasError, match=r"transfer.sources: cohort 'two@1' .*cohort 'one@1'"):
         sides_of(place)
 
 
