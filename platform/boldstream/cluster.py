@@ -2,12 +2,17 @@
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 import pydantic
 
 from boldstream.config import Config
 from boldstream.errors import ConfigError
+from boldstream.logs import log_format
 from boldstream.machine import available_memory
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 MINIMUM_LOCAL_CPUS = 4
 """With fewer logical CPUs, Ray Data plans with several operators starve and hang (measured with Ray 2.60)."""
@@ -58,7 +63,12 @@ def connect(config: ClusterConfig) -> None:
         address = config.address or os.environ.get("RAY_ADDRESS")
         if address:
             try:
-                ray.init(address=address, logging_level=logging.WARNING)
+                ray.init(
+                    address=address,
+                    job_config=_job_config(),
+                    log_to_driver=log_format() == "text",  # what Ray puts before a worker's line is no JSON
+                    logging_level=logging.WARNING,
+                )
             except ConnectionError as error:
                 raise ConfigError(
                     f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or leave "
@@ -74,10 +84,24 @@ def connect(config: ClusterConfig) -> None:
                 num_cpus=max(MINIMUM_LOCAL_CPUS, os.cpu_count() or 1),
                 object_store_memory=config.object_store_bytes,
                 include_dashboard=False,
+                job_config=_job_config(),
                 log_to_driver=False,
                 logging_level=logging.WARNING,
             )
     _configure_data()
+
+
+def _job_config() -> "JobConfig | None":
+    """Let workers write JSON lines too, into their own log files, where the environment asks for them."""
+    if log_format() == "text":
+        return None
+    from ray.job_config import JobConfig
+
+    from ray import LoggingConfig
+
+    config = JobConfig()
+    config.set_py_logging_config(LoggingConfig(encoding="JSON", log_level="WARNING"))
+    return config
 
 
 def _configure_data() -> None:

@@ -15,7 +15,7 @@ from boldstream.analysis.covariates import NUMBERS
 from boldstream.analysis.splits import hold_out
 from boldstream.artifacts import cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.keys import FILE, pairs, read_columns
+from boldstream.artifacts.keys import FILE, read_columns, texts_of
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import AdjustmentError, CohortError, EmbeddingsError
 
@@ -23,7 +23,6 @@ STATE = ["row_key", "scan_digest", "vector_sha256"]
 """What tells a row of the source table, and which vector it has."""
 ALWAYS = ("site", "mean_fd")
 """Covariates that are read in any case: site and motion are looked for in the vectors."""
-PIECE = 10_000
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def is_in(column: pa.ChunkedArray, values: Sequence[str]) -> NDArray[np.bool_]:
 def digest_rows(rows: pa.Table, columns: Sequence[str] = STATE) -> str:
     """Return the sha256 over columns of rows, a piece at a time."""
     total = hashlib.sha256()
-    for first in range(0, rows.num_rows, PIECE):
-        for text in pairs(rows.slice(first, PIECE), columns).to_pylist():
+    for texts in texts_of(rows, columns):
+        for text in texts.to_pylist():
             total.update(text.encode() + b"\0")
     return total.hexdigest()

@@ -1,11 +1,15 @@
 """Which rows a table holds: key and digest columns, read from the files and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
 from boldstream.errors import ArtifactError, first_line
 from boldstream.s3 import past_short_reads
@@ -15,9 +19,12 @@ if TYPE_CHECKING:
     from boldstream.artifacts.tables import VersionedTable
 
 FILE = "file"
-FILES_AT_ONCE = 128
-"""Files whose columns are read together: pyarrow keeps what it knows of every file until the last one is read."""
-PATH = "__filename"  # pyarrow's own column of a dataset's rows
+READERS = 8
+"""Threads that read files, each one at a time: what a file's footer takes is given back before the next is opened."""
+FILES_IN_A_CHUNK = 128
+"""Files whose rows are joined to one piece: a chunk a file would cost more than the keys in it."""
+ROWS_AT_ONCE = 8192
+PAIR = pa.binary(16)
 
 
 def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[ArtifactError]) -> pa.Table:
@@ -29,37 +36,51 @@ def read_columns(uris: Sequence[str], columns: Sequence[pa.Field], error: type[A
         If a file is missing or cannot be read.
     """
     schema = pa.schema([*columns, pa.field(FILE, pa.int32())])
-    parts = [schema.empty_table()]
-    for first in range(0, len(uris), FILES_AT_ONCE):
-        found = _read_some(uris[first : first + FILES_AT_ONCE], columns, error)
-        places = pc.add(found[FILE], pa.scalar(first, pa.int32()))
-        parts.append(found.set_column(found.num_columns - 1, schema.field(FILE), places).cast(schema))
-    # in one piece: a chunk a file would cost more than the keys in it
-    return pa.concat_tables(parts).combine_chunks()
-
-
-def _read_some(uris: Sequence[str], columns: Sequence[pa.Field], error: type[ArtifactError]) -> pa.Table:
-    import pyarrow.dataset as pads
-
+    if not uris:
+        return schema.empty_table()
     fs, _ = filesystem(uris[0])
-    paths = [uri.partition("://")[2] for uri in uris]
-    names = [field.name for field in columns]
-    try:
-        dataset = pads.dataset(paths, schema=pa.schema(columns), format="parquet", filesystem=fs)
-        found = past_short_reads(lambda: dataset.to_table(columns=[*names, PATH]))
-    except (OSError, pa.ArrowInvalid) as problem:
-        raise error(
-            f"a data file cannot be read ({first_line(problem)}); restore it, or make the table again"
-        ) from None
-    places = pc.index_in(found[PATH], value_set=pa.array(paths))
-    if places.null_count:
-        raise error(f"a data file answers to another name than {paths[0]!r}; report this, with the storage you use")
-    return found.select(names).append_column(FILE, places)
+    paths = [filesystem(uri)[1] for uri in uris]
+
+    def read(place: int) -> pa.Table:
+        found = past_short_reads(lambda: _read_one(paths[place], columns, fs))
+        return found.append_column(FILE, pa.repeat(pa.scalar(place, pa.int32()), len(found))).cast(schema)
+
+    parts = []
+    with ThreadPoolExecutor(READERS) as pool:
+        for first in range(0, len(uris), FILES_IN_A_CHUNK):
+            some = range(first, min(first + FILES_IN_A_CHUNK, len(uris)))
+            try:
+                parts.append(pa.concat_tables(pool.map(read, some)).combine_chunks())
+            except (OSError, pa.ArrowInvalid) as problem:
+                raise error(
+                    f"a data file cannot be read ({first_line(problem)}); restore it, or make the table again"
+                ) from None
+    return pa.concat_tables(parts)
+
+
+def _read_one(path: str, columns: Sequence[pa.Field], fs: pafs.FileSystem) -> pa.Table:
+    with pq.ParquetFile(path, filesystem=fs) as file:
+        return file.read(columns=[field.name for field in columns], use_threads=False)
+
+
+def texts_of(rows: pa.Table, columns: Sequence[str]) -> Iterator[pa.Array]:
+    """Yield key and digests of each row as one text, for some rows at a time."""
+    for batch in rows.select(columns).to_batches(max_chunksize=ROWS_AT_ONCE):
+        yield pc.binary_join_element_wise(*(column.cast(pa.string()) for column in batch.columns), "\n")
 
 
 def pairs(rows: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
-    """Return key and digests of each row as one string, to look rows up by."""
-    return pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in columns), "\n")
+    """Return 16 bytes a row that follow from key and digests, to look rows up by (BLAKE2b: no two are alike)."""
+    chunks = []
+    for texts in texts_of(rows, columns):
+        found = b"".join([blake2b(text, digest_size=PAIR.byte_width).digest() for text in _bytes(texts)])
+        chunks.append(pa.FixedSizeBinaryArray.from_buffers(PAIR, len(texts), [None, pa.py_buffer(found)]))
+    return pa.chunked_array(chunks, PAIR)
+
+
+def _bytes(texts: pa.Array) -> list[bytes]:
+    found: list[bytes] = texts.cast(pa.binary()).to_pylist()
+    return found
 
 
 def rows_in(rows: pa.Table, others: pa.Table, columns: Sequence[str], other_columns: Sequence[str]) -> pa.ChunkedArray:

@@ -113,7 +113,7 @@ class Outputs:
         """Key and digest of the rows that have a vector or a refusal."""
         refused = self.refusals.index.rows.select(REFUSED).rename_columns(ROW)
         rows = self.vectors.index.rows
-        return pa.concat_tables([rows.filter(self._of_model(rows)).select(ROW), refused])
+        return pa.concat_tables([rows.select(ROW).filter(self._of_model(rows)), refused])
 
     def _of_model(self, rows: pa.Table) -> pa.ChunkedArray:
         return pc.equal(rows["model_digest"], self.model_digest)
