@@ -18,7 +18,8 @@ import pytest
 from adjustable import EMBEDDED, SPLIT, STRATEGY, make_cohort, make_table, person, rows_of
 from boldstream.adjust import AdjustConfig, adjust_table
 from boldstream.adjust.apply import read_file
-from boldstream.adjust.fit import restore, training_matrix
+from boldstream.adjust.fit import restore
+from boldstream.adjust.gather import training_matrix
 from boldstream.adjust.rows import find_split, read_rows
 from boldstream.analysis.adjustment import Adjustment
 from boldstream.artifacts import folders
@@ -191,7 +192,7 @@ def test_adjustment__is_applied_to_new_scans_without_a_refit(place):
     assert (table.vectors()[:N] == before).all()
     stored = open_adjustment("adjusted", place.warehouse.uri)
     rows = rows_of(range(N, N + 9))
-    learnt = restore(stored, place.config(adjustment="adjusted"))
+    learnt = restore(stored, place.config(adjustment="adjusted")).adjustment
     expected = learnt.transform(np.stack([row["embedding"] for row in rows]), covariates=frame(rows))
     np.testing.assert_allclose(table.vectors()[N:], expected, atol=1e-5 * np.abs(expected).max())
     assert last_run()["tags.parent.adjustment"] == stored.ref.pointer

@@ -11,7 +11,14 @@ from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import CONNECTIVITY
 from boldstream.probe.material import open_tables, read_material
 from boldstream.probe.methods import notes_of
-from boldstream.probe.plan import plan_trials, present_confounds, steps_of, target_material, without_target
+from boldstream.probe.plan import (
+    plan_trials,
+    pools_regions,
+    present_confounds,
+    steps_of,
+    target_material,
+    without_target,
+)
 from boldstream.probe.targets import read_target
 from boldstream.storage import Warehouse
 from probeable import publish_rows
@@ -44,7 +51,8 @@ def config_of(place, **values):
 
 def read(place, **values):
     config = config_of(place, **values)
-    return config, read_material(config, *open_tables(config))
+    latents = config.attention or pools_regions(steps_of(config))
+    return config, read_material(config, *open_tables(config), latents=latents)
 
 
 def planned(place, **values):

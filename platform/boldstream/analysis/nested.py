@@ -92,8 +92,9 @@ def predict_nested(
 ) -> Predictions:
     """Predict every scan by a head fitted without it; front and head are cloned and fitted in every training fold.
 
-    The front sees no target. It is fitted once an outer training fold, not again in each inner one: that can shift
-    which penalty is chosen, and nothing of a test row is in it either way.
+    The front sees no target, unless it says so (`reads_target`, of attention pooling): then that of the training rows,
+    and their inner folds. It is fitted once an outer training fold, not again in each inner one: that can shift which
+    penalty is chosen, and nothing of a test row is in it either way.
 
     Parameters
     ----------
@@ -122,9 +123,9 @@ def predict_nested(
     predicted, null = np.empty(shape), np.empty(shape)
     probability = np.full(shape, np.nan)
     for split in folds.splits():
-        train, test = _fronted(x, split, front, covariates)
-        at = (split.test, split.repeat)
         inside = target[split.train]
+        train, test = _fronted(x, inside, split, front, covariates)
+        at = (split.test, split.repeat)
         fitted = clone(head).fit(train, inside, split.inner)
         null[at] = inside.mean()
         predicted[at], probability[at] = predict_rows(fitted, test, kind, float(inside.mean()))
@@ -171,7 +172,8 @@ def permutation_null(
     """Return the scores of the whole pipeline on permuted targets.
 
     A ridge, or kernel ridge, takes permuted targets as further columns: fronts and decompositions depend on the vectors
-    and the folds only, so each is done once. Other heads are fitted anew for every permutation. Folds stay as they are.
+    and the folds only, so each is done once. Other heads, and all behind a front that reads the target, are fitted anew
+    for every permutation. Folds stay as they are.
 
     Parameters
     ----------
@@ -188,7 +190,7 @@ def permutation_null(
         As `predict_nested`.
     """
     measure = METRICS[kind][metric or next(iter(METRICS[kind]))]
-    if not getattr(head, "targets_are_independent", False):
+    if not getattr(head, "targets_are_independent", False) or reads_target(front):
         options: dict[str, Any] = {"kind": kind, "front": front, "covariates": covariates}
         return np.array([measure(*predict_nested(x, y, folds, head, **options).arrays) for y in targets.T])
     _check_rows(x, covariates, folds)
@@ -196,8 +198,8 @@ def permutation_null(
     predicted = np.empty((n, folds.n_repeats, n_targets))
     null = np.empty_like(predicted)
     for split in folds.splits():
-        train, test = _fronted(x, split, front, covariates)
         inside = targets[split.train]
+        train, test = _fronted(x, inside, split, front, covariates)
         predicted[split.test, split.repeat] = clone(head).fit(train, inside, split.inner).predict(test)
         null[split.test, split.repeat] = inside.mean(axis=0)
     scores = []
@@ -222,17 +224,25 @@ def _check_rows(x: Any, covariates: pd.DataFrame | None, folds: FoldSet) -> None
             raise ValueError(f"{name} has {len(rows)} rows, {folds.id} is of {len(folds.keys)} scans")
 
 
-def _fronted(x: Any, split: Split, front: Any, covariates: pd.DataFrame | None) -> tuple[Any, Any]:
-    """Return training and test rows behind a front fitted to the training rows."""
+def reads_target(front: Any) -> bool:
+    """Say whether a front is fitted with the target; a pipeline's parts are not asked."""
+    return bool(getattr(front, "reads_target", False))
+
+
+def _fronted(
+    x: Any, inside: NDArray[np.float64], split: Split, front: Any, covariates: pd.DataFrame | None
+) -> tuple[Any, Any]:
+    """Return training and test rows behind a front fitted to the training rows, whose target is `inside`."""
     train, test = _take(x, split.train), _take(x, split.test)
     if front is None:
         return train, test
+    told = {"y": inside, "folds": split.inner} if reads_target(front) else {}
     if covariates is None:
-        fitted = clone(front).fit(train)
+        fitted = clone(front).fit(train, **told)
         return fitted.transform(train), fitted.transform(test)
-    inside, outside = covariates.iloc[split.train], covariates.iloc[split.test]
-    fitted = clone(front).fit(train, covariates=inside)
-    return fitted.transform(train, covariates=inside), fitted.transform(test, covariates=outside)
+    beside = covariates.iloc[split.train]
+    fitted = clone(front).fit(train, **told, covariates=beside)
+    return fitted.transform(train, covariates=beside), fitted.transform(test, covariates=covariates.iloc[split.test])
 
 
 def _take(x: Any, rows: NDArray[np.int64]) -> Any:

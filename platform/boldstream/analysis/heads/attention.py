@@ -73,7 +73,7 @@ class AttentionHead(BaseEstimator):
         ValueError
             If shapes do not fit, values are not finite, or a binary target is not 0 and 1.
         """
-        x = _latents(X)
+        x = checked_latents(X)
         target = numeric_target(y, len(x))
         if self.kind == "binary" and set(np.unique(target)) != {0.0, 1.0}:
             raise ValueError(f"a binary target is 0 and 1, got {np.unique(target)[:5].tolist()}")
@@ -91,7 +91,7 @@ class AttentionHead(BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return predictions, shape (n,): in the target's unit, or the probability of 1."""
-        return self._predict(self.model_, _latents(X))
+        return self._predict(self.model_, checked_latents(X))
 
     def _guesses(self, x: NDArray, y: NDArray, other: NDArray, asked: list[int]) -> NDArray[np.float64]:
         after = enumerate(self._train(x, y, asked[-1]))
@@ -159,7 +159,8 @@ def _positive(spread: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(spread > 0, spread, 1.0).astype(np.float32)
 
 
-def _latents(x: ArrayLike) -> NDArray[np.float32]:
+def checked_latents(x: ArrayLike) -> NDArray[np.float32]:
+    """Return regions' latents as the head takes them; ValueError for another shape and for values not finite."""
     found = np.asarray(x, dtype=np.float32)
     if found.ndim != 3 or 0 in found.shape:
         raise ValueError(f"regions' latents are (n, n_rois, d), got shape {found.shape}")
