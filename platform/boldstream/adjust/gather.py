@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from boldstream.analysis.pooling import AttentionPooling
 from boldstream.artifacts.embeddings import EmbeddingTable
 from boldstream.artifacts.versions import iter_batches
-from boldstream.errors import AdjustmentError, few_of
+from boldstream.errors import AdjustmentError
 
 GATHERED_BYTES = 64 << 20
 """Rows are looked up so many bytes at a time."""
@@ -115,10 +115,10 @@ def latents_of(rows: pa.Table, label: str) -> NDArray[np.float32]:
     AdjustmentError
         If a row has none, or they differ in shape.
     """
-    if lost := rows[LATENTS].null_count:
+    if rows[LATENTS].null_count:
         keys = rows["row_key"].filter(pc.is_null(rows[LATENTS])).slice(0, N_NAMED).to_pylist()
         raise AdjustmentError(
-            f"{lost} rows of {label} have no latents of regions to pool ({few_of(keys, N_NAMED)}); embed again with a "
+            f"rows of {label} have no latents of regions to pool (first {', '.join(keys)}); embed again with a "
             "strategy that has keep_roi_latents: true"
         )
     n_dims, flat = vectors_of(rows["embedding"], label).shape[1], vectors_of(rows[LATENTS], label)
