@@ -148,15 +148,7 @@ def fit_or_find(
     if not chosen.any():
         raise AdjustmentError(f"table {source.label} has no training row that can be fitted on")
     train = rows.filter(pa.array(chosen))
-    identity = {
-        "table": source.ref.uri,
-        "model_digest": source.manifest.content["model_digest"],
-        "strategy": recipe.strategy.model_dump(mode="json"),
-        "leave_out": list(config.leave_out),
-        "impute": config.impute.model_dump(mode="json"),
-        "split": split.told,
-        "rows": digest_rows(train),
-    }
+    identity = _identity(config, recipe, source, split, train)
     warehouse = Warehouse.at(config.warehouse)
     if found := find_adjustment(warehouse, config.output, identity):
         logger.info("adjust: adjustment %s was fitted on these rows already", found.label)
@@ -189,6 +181,21 @@ def fit_or_find(
         },
         mlflow_run_id=run.run_id,
     )
+
+
+def _identity(
+    config: AdjustConfig, recipe: Recipe, source: EmbeddingTable, split: Split, train: pa.Table
+) -> dict[str, Any]:
+    """Return what an adjustment is fitted on, and by what; a row's digest stands for its covariates and target too."""
+    return {
+        "table": source.ref.uri,
+        "model_digest": source.manifest.content["model_digest"],
+        "strategy": recipe.strategy.model_dump(mode="json"),
+        "leave_out": list(config.leave_out),
+        "impute": config.impute.model_dump(mode="json"),
+        "split": split.told,
+        "rows": digest_rows(train),
+    }
 
 
 def _fit(adjustment: Adjustment, x: NDArray[np.float32], train: pa.Table, label: str) -> None:

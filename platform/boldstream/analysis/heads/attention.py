@@ -79,12 +79,12 @@ class AttentionHead(BaseEstimator):
             raise ValueError(f"a binary target is 0 and 1, got {np.unique(target)[:5].tolist()}")
         labels = inner_folds(folds, len(x), self.n_inner)
         asked = sorted(set(self.epochs))
-        errors = []
-        for label in np.unique(labels):
+        errors = [np.zeros(len(asked))]
+        for label in np.unique(labels) if len(asked) > 1 else ():
             test = labels == label
             guesses = self._guesses(x[~test], target[~test], x[test], asked)
             errors.append(np.square(guesses - target[test]).mean(axis=1))
-        self.epochs_ = int(asked[int(np.argmin(np.mean(errors, axis=0)))])
+        self.epochs_ = int(asked[int(np.argmin(np.sum(errors, axis=0)))])
         *_, self.model_ = self._train(x, target, self.epochs_)
         self.attention_ = _weights(self._keys(x), self.model_.query).mean(dim=0).numpy().astype(np.float64)
         return self
