@@ -85,7 +85,8 @@ def make_cohort(warehouse, people, split=SPLIT):
     rows[0] |= {"source_uri": "x", "source_sha256": "x", "source_stamp": "x", "row_digest": "x"}
     if not table.versions:
         table.append([write_shard(table.uri, "a.parquet", pa.Table.from_pylist(rows, cohort_schema({})))])
-    content = {"statistics": {"split": split, "held_out_subjects": out}} if split else {}
+    content = {"roi_names": ["a", "b", "c", "d"]}
+    content |= {"statistics": {"split": split, "held_out_subjects": out}} if split else {}
     manifest = table.publish(
         config={},
         config_hash="0",
@@ -98,7 +99,7 @@ def make_cohort(warehouse, people, split=SPLIT):
     return CohortRef(table.uri, manifest.version, manifest.digest), out
 
 
-def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, strategy=EMBEDDED):
+def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, strategy=EMBEDDED, more=None):
     """Bring the table `name` to hold just these rows, several files of them, and publish a version."""
     schema = embedding_schema(pa.schema([f for f in cohort_schema(PHENOTYPES) if f.name not in NOT_CARRIED]))
     table, quarantine = embedding_tables(warehouse, name)
@@ -127,6 +128,7 @@ def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, stra
             "parts": 1,
             "quarantined": 0,
             "pending": ["project: 512, pca"],
+            **(more or {}),
         },
         mlflow_run_id=None,
     )

@@ -152,7 +152,7 @@ def test_probe__that_is_interrupted_goes_on_with_the_trials_that_are_left(config
     assert len(children_of("probe stopped")[1]) == 8
 
 
-def test_attention__is_probed_beside_the_mean(config):
+def test_attention__is_probed_beside_the_mean_and_as_a_step(config, tmp_path):
     made = config(output="pooled", attention=True, tables={"planted": "planted"}, targets=["age"], baselines=["mean"])
     found = open_results(probe_table(made).pointer, "")
     r2 = found.scores()[found.scores()["primary"]].set_index("representation")
@@ -163,6 +163,14 @@ def test_attention__is_probed_beside_the_mean(config):
     assert ("planted", "planted_attention") in set(
         found.contests()[["first", "second"]].itertuples(index=False, name=None)
     )
+    recipe = tmp_path / "recipe.yaml"
+    steps = [{"step": "attention", "target": "sex"}, {"step": "residualize", "covariates": ["site"]}]
+    recipe.write_text(f"id: r\nwindow: {{length: 32, stride: 14}}\nkeep_roi_latents: true\nadjust: {steps}\n")
+    behind = made.model_copy(update={"output": "behind", "attention": False, "adjust": str(recipe)})
+    found = open_results(probe_table(behind).pointer, "")
+    r2 = found.scores()[found.scores()["primary"]].set_index("representation")
+    assert r2.loc["planted", "value"] > 0.3
+    assert "query trained for age" in found.manifest.content["methods"]["fronts"]["age/planted/ridge"]
 
 
 def test_trial__that_cannot_be_fitted_is_told_in_one_line(config, tmp_path):
