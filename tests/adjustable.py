@@ -2,18 +2,23 @@
 
 import hashlib
 
+import mlflow
 import numpy as np
 import pyarrow as pa
 
+from boldstream.adjust import AdjustConfig, adjust_table
 from boldstream.analysis.splits import hold_out
 from boldstream.artifacts.cohort import NOT_CARRIED, cohort_schema, cohort_tables
 from boldstream.artifacts.commit import Committer
-from boldstream.artifacts.embeddings import REFUSALS_SCHEMA, embedding_schema, embedding_tables
+from boldstream.artifacts.embeddings import REFUSALS_SCHEMA, embedding_schema, embedding_tables, open_table
+from boldstream.artifacts.folders import folder_versions
 from boldstream.artifacts.manifest import Parent
 from boldstream.artifacts.shards import content_name, write_shard
 from boldstream.config import digest_json
 from boldstream.refs import CohortRef, EmbeddingTableRef
+from boldstream.storage import Warehouse
 
+N = 60
 P = 12
 SITES = ("A", "B", "C")
 SPLIT = {"holdout": 0.2, "seed": 0}
@@ -80,7 +85,8 @@ def make_cohort(warehouse, people, split=SPLIT):
     rows[0] |= {"source_uri": "x", "source_sha256": "x", "source_stamp": "x", "row_digest": "x"}
     if not table.versions:
         table.append([write_shard(table.uri, "a.parquet", pa.Table.from_pylist(rows, cohort_schema({})))])
-    content = {"statistics": {"split": split, "held_out_subjects": out}} if split else {}
+    content = {"roi_names": ["a", "b", "c", "d"]}
+    content |= {"statistics": {"split": split, "held_out_subjects": out}} if split else {}
     manifest = table.publish(
         config={},
         config_hash="0",
@@ -93,7 +99,7 @@ def make_cohort(warehouse, people, split=SPLIT):
     return CohortRef(table.uri, manifest.version, manifest.digest), out
 
 
-def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, strategy=EMBEDDED):
+def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, strategy=EMBEDDED, more=None):
     """Bring the table `name` to hold just these rows, several files of them, and publish a version."""
     schema = embedding_schema(pa.schema([f for f in cohort_schema(PHENOTYPES) if f.name not in NOT_CARRIED]))
     table, quarantine = embedding_tables(warehouse, name)
@@ -122,7 +128,51 @@ def make_table(warehouse, rows, cohort, name="toy", model="m0", per_file=7, stra
             "parts": 1,
             "quarantined": 0,
             "pending": ["project: 512, pca"],
+            **(more or {}),
         },
         mlflow_run_id=None,
     )
     return EmbeddingTableRef(table.uri, manifest.version, manifest.digest)
+
+
+class Place:
+    """A warehouse with a cohort, its table, and the strategy's file."""
+
+    def __init__(self, root):
+        self.root = root
+        self.warehouse = Warehouse.at(str(root / "w"))
+        self.cohort, self.held_out = make_cohort(self.warehouse, range(N))
+        self.write(STRATEGY)
+
+    def write(self, text):
+        self.strategy = self.root / "toy_adjusted_v1.yaml"
+        self.strategy.write_text(text)
+
+    def table(self, people=range(N), runs=1, cohort=None, **changed):
+        return self.put(rows_of(people, runs, **changed), cohort=cohort or self.cohort)
+
+    def put(self, rows, **options):
+        return make_table(self.warehouse, rows, options.pop("cohort", self.cohort), **options)
+
+    def config(self, **values):
+        known = {"output": "adjusted", "table": "toy", "strategy": str(self.strategy), "measured_rows": 0}
+        if "adjustment" in values:
+            known = {"output": "adjusted", "table": "toy"}
+        return AdjustConfig(**known | values, warehouse=self.warehouse.uri)
+
+    def adjust(self, **values):
+        return adjust_table(self.config(**values))
+
+    def open(self, name="adjusted"):
+        return open_table(name, self.warehouse.uri)
+
+    def quarantine(self, name="adjusted"):
+        columns = ["scan_key", "room", "reason", "message"]
+        return embedding_tables(self.warehouse, name)[1].column(columns).sort_by("scan_key").to_pylist()
+
+    def versions(self, name="adjusted"):
+        return folder_versions(self.warehouse.location("adjustments", name))
+
+
+def last_run():
+    return mlflow.search_runs(experiment_names=["boldstream"], order_by=["start_time DESC"], max_results=1).iloc[0]

@@ -1,8 +1,10 @@
 """The strategy: a named recipe in one file, of which the embed room reads one part and the adjust room the other."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from boldstream.analysis.steps import Step
+import pydantic
+
+from boldstream.analysis.steps import Step, part_attention
 from boldstream.config import Config
 from boldstream.encoders.windows import WindowSpec
 
@@ -24,6 +26,13 @@ class Strategy(Config):
 
     adjust: tuple[Step, ...] = ()
     """What the adjust room does with the vectors, in this order; fitted on training subjects only."""
+
+    @pydantic.model_validator(mode="after")
+    def _poolable(self) -> Self:
+        attention, _ = part_attention(self.adjust)
+        if attention and not self.keep_roi_latents:
+            raise ValueError(f"adjust: step {attention.step!r} pools regions' latents; set keep_roi_latents: true")
+        return self
 
     def embedding(self) -> dict[str, Any]:
         """Return what vectors are made by, in JSON's types: all but the steps of the adjust room."""

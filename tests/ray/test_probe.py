@@ -157,31 +157,33 @@ def pooled(people):
     """Results of one table, its regions' latents pooled too, for numbers and for three classes."""
     values = {"output": "pooled", "attention": True, "tables": {"planted": "planted"}, "targets": ["age", "site"]}
     values |= {"baselines": ["mean"], "heads": {"multiclass": ["ridge"]}}
-    return open_results(probe_table(ProbeConfig.model_validate(known_values(people) | values)).pointer, "")
+    made = ProbeConfig.model_validate(known_values(people) | values)
+    return SimpleNamespace(config=made, found=open_results(probe_table(made).pointer, ""))
 
 
 def test_classes__are_probed_beside_numbers(pooled):
-    scores = pooled.scores().set_index(["target", "metric", "representation"])["value"]
+    found = pooled.found
+    scores = found.scores().set_index(["target", "metric", "representation"])["value"]
     assert scores["site", "auroc", "mean"] == 0.5
     assert scores["site", "balanced_accuracy", "mean"] == pytest.approx(1 / 3)
-    predictions = pooled.predictions().set_index(["target", "representation"])
+    predictions = found.predictions().set_index(["target", "representation"])
     assert predictions.loc["age", "probabilities"].isna().all()
     site = predictions.loc[("site", "planted_attention")]
     np.testing.assert_allclose(np.stack(site["probabilities"]).sum(axis=1), 1, rtol=1e-5)
-    told = pooled.manifest.content["targets"]["site"]
+    told = found.manifest.content["targets"]["site"]
     assert (told["kind"], told["classes"]) == ("multiclass", ["site1", "site2", "site3"])
-    sentences = " ".join(pooled.manifest.content["sentences"])
+    sentences = " ".join(found.manifest.content["sentences"])
     assert "site: AUROC and AUPRC are means over 3 classes (site1 (" in sentences
     assert "site does not vary within sites, so subjects are permuted across them." in sentences
-    p = pooled.scores().query("target == 'site' and representation == 'planted' and primary")["p"].item()
+    p = found.scores().query("target == 'site' and representation == 'planted' and primary")["p"].item()
     assert 0 < p < 1
-    assert set(pooled.contests().query("target == 'site'")["delong_p"].isna()) == {True}
+    assert set(found.contests().query("target == 'site'")["delong_p"].isna()) == {True}
     run, _ = children_of("probe pooled")
     assert run.data.metrics["auroc/site/planted/ridge"] == pytest.approx(scores["site", "auroc", "planted"])
 
 
-def test_attention__is_probed_beside_the_mean(pooled):
-    found = pooled
+def test_attention__is_probed_beside_the_mean_and_as_a_step(pooled, tmp_path):
+    made, found = pooled.config.model_copy(update={"targets": pooled.config.targets[:1]}), pooled.found
     primary = found.scores()[found.scores()["primary"] & (found.scores()["target"] == "age")]
     r2 = primary.set_index("representation")
     assert r2["head"].to_dict() == {"planted": "ridge", "planted_attention": "attention", "mean": "mean"}
@@ -191,6 +193,14 @@ def test_attention__is_probed_beside_the_mean(pooled):
     assert ("planted", "planted_attention") in set(
         found.contests()[["first", "second"]].itertuples(index=False, name=None)
     )
+    recipe = tmp_path / "recipe.yaml"
+    steps = [{"step": "attention", "target": "sex"}, {"step": "residualize", "covariates": ["site"]}]
+    recipe.write_text(f"id: r\nwindow: {{length: 32, stride: 14}}\nkeep_roi_latents: true\nadjust: {steps}\n")
+    behind = made.model_copy(update={"output": "behind", "attention": False, "adjust": str(recipe)})
+    found = open_results(probe_table(behind).pointer, "")
+    r2 = found.scores()[found.scores()["primary"]].set_index("representation")
+    assert r2.loc["planted", "value"] > 0.3
+    assert "query trained for age" in found.manifest.content["methods"]["fronts"]["age/planted/ridge"]
 
 
 def test_trial__that_cannot_be_fitted_is_told_in_one_line(config, tmp_path):

@@ -4,16 +4,22 @@ Sizes are such that a failure is not chance: bounds follow from binomial interva
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 
 from boldstream.analysis.adjustment import Adjustment
+from boldstream.analysis.folds import nested_folds
+from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.harmonize import ComBat
+from boldstream.analysis.heads.ridge import RidgeHead
+from boldstream.analysis.nested import predict_nested, score
 from boldstream.analysis.nuisance import MOTION_R2, SITE_ACCURACY, before_and_after, motion_r2, site_accuracy
+from boldstream.analysis.pooling import AttentionPooling
 from boldstream.analysis.residualize import Residualizer
-from boldstream.analysis.steps import HarmonizeStep, ProjectStep, ResidualizeStep, check_target
+from boldstream.analysis.steps import HarmonizeStep, ProjectStep, ResidualizeStep, ZscoreStep, check_target
 
 P = 20
 SITES = np.array(["A", "B", "C"])
@@ -144,3 +150,27 @@ def test_target_kept_by_combat__leaks_and_is_refused():
     assert abs(clean - 0.5) < 0.05
     with pytest.raises(ValueError, match=r"target 'sex' is a covariate of the step 'harmonize"):
         check_target((HarmonizeStep(step="harmonize", keep=("sex",)),), "sex")
+
+
+def aurocs_of_noise(seed, n=80, n_folds=4):
+    """Labels drawn at random, latents of noise; a query trained on everybody, and one trained in each fold."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 20, 16)).astype(np.float32), rng.permutation(np.arange(n) % 2).astype(float)
+    people = pd.DataFrame({"scan": np.arange(n), "subject": np.arange(n)})
+    folds = nested_folds(people, y, n_folds=n_folds, n_inner=2, seed=seed)
+    pooling, rest = AttentionPooling("binary", epochs=(40,)), Adjustment((ZscoreStep(step="zscore"),))
+    known = {"kind": "binary", "head": RidgeHead(alphas=(1.0,)), "folds": folds, "y": y}
+    everybody = predict_nested(pooling.fit_transform(x, y).astype(float), front=rest, **known)
+    in_folds = predict_nested(x, front=AdjustedFeatures(pooling, rest), **known)
+    return [score(found, "binary")["auroc"] for found in (everybody, in_folds)]
+
+
+def test_query_trained_on_everybody__tells_random_labels_and_ours_does_not():
+    """The head behind it is cross-validated either way: it is the query that knows the test rows' labels."""
+    n_seeds, a_class = 40, 80 / 4 / 2
+    leaking, ours = np.mean([aurocs_of_noise(seed) for seed in range(n_seeds)], axis=0)
+    # of a fold's AUROC by chance (Hanley & McNeil 1982), of the mean over folds and seeds; once in a thousand times
+    error = np.sqrt((2 * a_class + 1) / (12 * a_class**2) / (4 * n_seeds))
+    allowed = stats.norm.isf(0.0005) * error
+    assert abs(ours - 0.5) < allowed
+    assert leaking > 0.5 + 5 * allowed

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from adjustable import EMBEDDED, SPLIT, STRATEGY, make_cohort, make_table, person, rows_of
-from boldstream.adjust import AdjustConfig, adjust_table
+from adjustable import EMBEDDED, SPLIT, STRATEGY, N, Place, last_run, make_cohort, make_table, person, rows_of
+from boldstream.adjust import AdjustConfig
 from boldstream.adjust.apply import read_file
-from boldstream.adjust.fit import restore, training_matrix
+from boldstream.adjust.fit import restore
+from boldstream.adjust.gather import training_matrix
 from boldstream.adjust.rows import find_split, read_rows
 from boldstream.analysis.adjustment import Adjustment
 from boldstream.artifacts import folders
 from boldstream.artifacts.adjustment import open_adjustment
 from boldstream.artifacts.embeddings import embedding_tables, open_table
-from boldstream.artifacts.folders import folder_versions
 from boldstream.errors import AdjustmentError, ConfigError, EmbeddingsError, OutputExistsError
 from boldstream.registry import TABLE_PREFIX
-from boldstream.storage import Warehouse, local_path, publish_bytes
+from boldstream.storage import local_path, publish_bytes
 from boldstream.strategy import Strategy
 
 # mlflow's and pyiceberg's own use of sqlalchemy
@@ -35,43 +35,6 @@ pytestmark = [
     pytest.mark.usefixtures("tracking"),
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
 ]
-N = 60
-
-
-class Place:
-    """A warehouse with a cohort, its table, and the strategy's file."""
-
-    def __init__(self, root):
-        self.root = root
-        self.warehouse = Warehouse.at(str(root / "w"))
-        self.cohort, self.held_out = make_cohort(self.warehouse, range(N))
-        self.write(STRATEGY)
-
-    def write(self, text):
-        self.strategy = self.root / "toy_adjusted_v1.yaml"
-        self.strategy.write_text(text)
-
-    def table(self, people=range(N), runs=1, cohort=None, **changed):
-        return make_table(self.warehouse, rows_of(people, runs, **changed), cohort or self.cohort)
-
-    def config(self, **values):
-        known = {"output": "adjusted", "table": "toy", "strategy": str(self.strategy), "measured_rows": 0}
-        if "adjustment" in values:
-            known = {"output": "adjusted", "table": "toy"}
-        return AdjustConfig(**known | values, warehouse=self.warehouse.uri)
-
-    def adjust(self, **values):
-        return adjust_table(self.config(**values))
-
-    def open(self, name="adjusted"):
-        return open_table(name, self.warehouse.uri)
-
-    def quarantine(self, name="adjusted"):
-        columns = ["scan_key", "room", "reason", "message"]
-        return embedding_tables(self.warehouse, name)[1].column(columns).sort_by("scan_key").to_pylist()
-
-    def versions(self, name="adjusted"):
-        return folder_versions(self.warehouse.location("adjustments", name))
 
 
 @pytest.fixture
@@ -84,10 +47,6 @@ def place(tmp_path):
 def frame(rows):
     names = ("age", "sex", "site", "mean_fd", "global_signal_flag")
     return {name: np.array([row.get(name) for row in rows], dtype=object) for name in names}
-
-
-def last_run():
-    return mlflow.search_runs(experiment_names=["boldstream"], order_by=["start_time DESC"], max_results=1).iloc[0]
 
 
 def test_table__is_what_the_steps_make_of_training_subjects(place):
@@ -191,7 +150,7 @@ def test_adjustment__is_applied_to_new_scans_without_a_refit(place):
     assert (table.vectors()[:N] == before).all()
     stored = open_adjustment("adjusted", place.warehouse.uri)
     rows = rows_of(range(N, N + 9))
-    learnt = restore(stored, place.config(adjustment="adjusted"))
+    learnt = restore(stored, place.config(adjustment="adjusted")).adjustment
     expected = learnt.transform(np.stack([row["embedding"] for row in rows]), covariates=frame(rows))
     np.testing.assert_allclose(table.vectors()[N:], expected, atol=1e-5 * np.abs(expected).max())
     assert last_run()["tags.parent.adjustment"] == stored.ref.pointer

@@ -8,20 +8,17 @@ from boldstream.analysis.heads.attention import AttentionHead
 from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.leakage import check_out_of_fold
 from boldstream.analysis.nested import predict_nested, score
+from latents import SPECIAL, latents_of
 
-N, N_ROIS, D, SPECIAL = 150, 10, 4, 3
+N, N_ROIS, D = 150, 10, 4
 
 
 def study(seed=0):
-    """Latents of which one region, known by its first dimension, holds the target in its second; others hold noise."""
     rng = np.random.default_rng(seed)
     y = rng.normal(size=N)
-    x = rng.normal(size=(N, N_ROIS, D))
-    x[:, :, 0] *= 0.1
-    x[:, SPECIAL, 0] += 3.0
-    x[:, SPECIAL, 1] = y + 0.3 * rng.normal(size=N)
+    x = latents_of(y, N_ROIS, D, rng)
     people = pd.DataFrame({"scan": np.arange(N), "subject": np.arange(N)})
-    return x.astype(np.float32), y, nested_folds(people, y, n_folds=3, n_inner=3)
+    return x, y, nested_folds(people, y, n_folds=3, n_inner=3)
 
 
 def test_query__finds_the_region_that_matters():

@@ -9,7 +9,7 @@ import yaml
 
 from boldstream.adjust import AdjustConfig
 from boldstream.analysis.collapse import CollapseThresholds
-from boldstream.analysis.steps import HarmonizeStep, Impute, ProjectStep, ResidualizeStep, ZscoreStep
+from boldstream.analysis.steps import AttentionStep, HarmonizeStep, Impute, ProjectStep, ResidualizeStep, ZscoreStep
 from boldstream.analysis.targets import TargetSpec
 from boldstream.cluster import ClusterConfig
 from boldstream.config import Config
@@ -256,6 +256,7 @@ CLASSES = [
     MonitorConfig,
     CollapseThresholds,
     MaskSpec,
+    AttentionStep,
     ZscoreStep,
     HarmonizeStep,
     ProjectStep,

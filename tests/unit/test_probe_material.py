@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from adjustable import PHENOTYPES, make_cohort, make_table, rows_of
+from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.targets import TargetSpec
 from boldstream.artifacts.cohort import NOT_CARRIED, cohort_schema
 from boldstream.artifacts.embeddings import embedding_schema
@@ -10,9 +11,17 @@ from boldstream.errors import ConfigError, EmbeddingsError, ResultsError
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import CONNECTIVITY
 from boldstream.probe.material import open_tables, read_material
-from boldstream.probe.methods import notes_of, target_notes
-from boldstream.probe.plan import plan_trials, present_confounds, steps_of, target_material, without_target
+from boldstream.probe.methods import describe_methods, notes_of, target_notes
+from boldstream.probe.plan import (
+    plan_trials,
+    pools_regions,
+    present_confounds,
+    steps_of,
+    target_material,
+    without_target,
+)
 from boldstream.probe.targets import read_target
+from boldstream.probe.trial import front_of
 from boldstream.storage import Warehouse
 from probeable import publish_rows
 
@@ -44,7 +53,8 @@ def config_of(place, **values):
 
 def read(place, **values):
     config = config_of(place, **values)
-    return config, read_material(config, *open_tables(config))
+    latents = config.attention or pools_regions(steps_of(config))
+    return config, read_material(config, *open_tables(config), latents=latents)
 
 
 def planned(place, **values):
@@ -199,3 +209,85 @@ def test_target__that_is_the_site_is_permuted_across_sites(place):
     assert told["site"][0] == "site does not vary within sites, so subjects are permuted across them."
     assert told["site"][1].startswith("site: AUROC and AUPRC are means over 3 classes (")
     assert len(target_notes(config_of(place, targets=["site"]), [target])) == 1
+
+
+ATTENTION_RECIPE = """
+id: recipe
+window: {length: 32, stride: 14}
+keep_roi_latents: true
+adjust:
+  - {step: attention, target: sex, epochs: [7]}
+  - {step: project, dim: 4}
+  - {step: residualize, covariates: [age, mean_fd]}
+"""
+
+
+def with_latents(n_rois=4):
+    """Rows with latents, as many regions as `adjustable.make_cohort` names."""
+    return [row | {"roi_latents": np.tile(row["embedding"], n_rois)} for row in rows_of(range(N))]
+
+
+def test_plan__trains_the_query_for_the_target_that_is_asked(place, tmp_path):
+    """Not for the recipe's own, which would tell of test rows what goes with it; and never on rows of baselines."""
+    make_table(place[0], with_latents(), place[1])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(ATTENTION_RECIPE)
+    told = {"adjust": str(recipe), "permutations": 9}
+    trials, _ = planned(place, targets=[{"column": "age", "transform": "log"}], **told)
+    assert set(trials) == {("ours", "ridge"), ("mean", "mean"), ("confounds", "ridge")}
+    spec = trials["ours", "ridge"]
+    assert spec.front == (
+        "attention: regions pooled by a query trained for log_age, seed 0; project: 4, pca; residualize: mean_fd; "
+        "standardised"
+    )
+    assert spec.source == "ours_attention"
+    # a query would have to be trained for every permutation
+    assert spec.permutations == 0
+    again, _ = planned(place, refit_permutations=True, **told)
+    assert again["ours", "ridge"].permutations == 9
+    config, material = read(place, adjust_baselines=True, **told)
+    assert material.latents["ours"].shape == (N, 4, 12)
+    target = read_target(config.targets[0], material.scans, config.folds)
+    asked = config.model_copy(update={"baselines": ("fc",)})
+    found = {one.representation: one for one in plan_trials(asked, material, target, steps_of(config), [])}
+    assert found["fc"].front == "residualize: mean_fd; standardised"
+    methods = describe_methods(config, material, [], steps_of(config))
+    assert methods["adjust"][:2] == [
+        "attention: regions pooled by a query trained for the target itself",
+        "project: 4, pca",
+    ]
+    front = front_of(spec, material.latents["ours"], None)
+    assert isinstance(front, AdjustedFeatures)
+    assert (front.features.kind, front.features.epochs) == ("continuous", (7,))
+
+
+def test_recipe_that_pools_regions__is_refused_where_there_are_none(place, tmp_path):
+    make_table(place[0], rows_of(range(N)), place[1])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(ATTENTION_RECIPE)
+    with pytest.raises(ResultsError, match="table toy@1 has no latents of regions to pool by attention; embed with a"):
+        read(place, adjust=str(recipe))
+    transfer = {"target": [{"column": "site", "values": ["A"]}]}
+    config = config_of(place, adjust=str(recipe), unseen_site="pooled", transfer=transfer)
+    with pytest.raises(ConfigError, match=r"recipe.yaml: step 'attention': latents are not transferred; use a recipe"):
+        steps_of(config)
+
+
+def test_table_that_was_pooled_for_a_target__is_not_asked_for_it(place):
+    """By the same people; of another cohort, or for another target, a note says what is flattered."""
+    pooling = {"target": {"column": "age"}, "n_train_subjects": 19, "cohort": place[1].uri}
+    told = {"pooling": pooling, "adjustment": "x", "table": "file:///w/embeddings/raw"}
+    make_table(place[0], rows_of(range(N)), place[1], more=told)
+    for target in ("age", {"column": "age", "transform": "log"}):
+        with pytest.raises(
+            ConfigError,
+            match=r"targets: '(log_)?age' is what the vectors of tables.ours \(toy@1\) were pooled for, by a query "
+            r"trained on 19 subjects of this cohort; name the table that it was made from \(file:///w/embeddings/raw\)",
+        ):
+            read(place, targets=[target])
+    note = "ours was pooled before the folds were dealt, by a query trained for age in 19 subjects, so whatever"
+    assert any(one.startswith(note) for one in notes_of(*read(place, targets=["sex"])))
+    told["pooling"] = pooling | {"cohort": "file:///elsewhere"}
+    make_table(place[0], rows_of(range(N)), place[1], name="frozen", more=told)
+    found = notes_of(*read(place, tables={"ours": "frozen"}))
+    assert any(one.startswith(note) for one in found)

@@ -8,7 +8,7 @@ from boldstream.analysis.folds import nested_folds
 from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.leakage import check_out_of_fold
 from boldstream.analysis.metrics import macro_auc
-from boldstream.analysis.steps import Impute, ResidualizeStep
+from boldstream.analysis.steps import AttentionStep, Impute, ResidualizeStep
 from boldstream.analysis.targets import TargetSpec
 from boldstream.probe.config import FoldSpec
 from boldstream.probe.frames import join_predictions, make_frames, prediction_rows
@@ -16,6 +16,7 @@ from boldstream.probe.outcome import is_done, read_outcome, write_outcome
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.targets import read_target
 from boldstream.probe.trial import TargetMaterial, front_of, input_rows, permutations_of, run_trial
+from latents import latents_of
 
 N, N_DIMS = 60, 5
 RESIDUALIZE = ResidualizeStep(step="residualize", covariates=("site", "mean_fd"))
@@ -192,3 +193,20 @@ def test_spec__tells_its_front_in_words():
     assert spec_of(target, standardise=False).front == "none"
     told = spec_of(target, representation="fc_reduced", components=3, steps=(RESIDUALIZE,), standardise=False)
     assert told.front == "3 components; residualize: site, mean_fd"
+
+
+def test_trial_behind_a_query__sees_nothing_of_test_rows():
+    """The canary again, where a step does read the target: that of training rows."""
+    _, y, covariates = study()
+    latents = latents_of(y, 5, N_DIMS, np.random.default_rng(0))
+    folds = material_of(y, covariates).folds
+    steps = (AttentionStep(step="attention", target="t", epochs=(0, 10)), RESIDUALIZE)
+
+    def predict(vectors, targets):
+        shown = dataclasses.replace(material_of(y, covariates), y=targets)
+        spec = spec_of(shown, steps=steps, source="ours_attention")
+        outcome = run_trial(spec, shown, vectors.reshape(latents.shape))
+        assert outcome.n_dims == N_DIMS
+        return outcome.predictions.predicted
+
+    check_out_of_fold(predict, latents.reshape(N, -1).astype(np.float64), y, folds)

@@ -43,6 +43,8 @@ def place(tmp_path_factory):
         model = register_model(root / "model", name="tiny", run_identity="x", run=run, tags=tags, params={})
     make_table(warehouse, "good", cohort, rows, own_vector, model=model.pointer, digest=model.digest)
     adjusted = {"applied": ["zscore", "residualize: age"], "n_train": 8, "n_train_subjects": 4}
+    pooling = {"target": {"column": "age"}, "seed": 3, "epochs": 40, "n_train": 8, "n_train_subjects": 4}
+    adjusted["pooling"] = pooling | {"n_subjects_without_value": 1}
     make_table(warehouse, "noise", cohort, rows, noise, **adjusted)
     make_table(warehouse, "whole", cohort, rows, own_vector, parts=1)
     make_table(warehouse, "short", cohort, rows, own_vector, drop=[("sub-1_run-0", 1)])
@@ -106,6 +108,11 @@ def test_report__tells_lineage_quarantine_and_pending_steps(report):
     assert "Nature Neuroscience 18:1664" in methods
     told = "Its vectors were adjusted in this order: zscore; residualize: age (learnt from 8 vectors of 4 subjects)."
     assert methods.count(told) == 1
+    pooled = (
+        "by attention (Ilse et al. 2018) with a query trained for age (seed 3, 40 epochs) on 8 vectors of 4 training"
+    )
+    assert pooled in methods
+    assert "Attention-based deep multiple instance learning" in methods
     assert "1 further scans" in report.page
 
 

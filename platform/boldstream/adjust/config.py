@@ -8,7 +8,7 @@ from boldstream.analysis.steps import Impute
 from boldstream.config import Config
 from boldstream.refs import ArtifactName
 
-StepName = Literal["zscore", "harmonize", "project", "residualize"]
+StepName = Literal["attention", "zscore", "harmonize", "project", "residualize"]
 
 
 class AdjustConfig(Config):

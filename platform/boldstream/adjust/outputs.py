@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from boldstream.adjust.config import AdjustConfig
+from boldstream.adjust.fit import POOLING, Fitted
 from boldstream.adjust.rows import digest_rows
-from boldstream.analysis.adjustment import Adjustment
 from boldstream.artifacts.adjustment import StoredAdjustment
 from boldstream.artifacts.commit import Committer
 from boldstream.artifacts.embeddings import REFUSALS_SCHEMA, EmbeddingTable, adjusted_schema, embedding_tables
@@ -99,7 +99,7 @@ class Outputs:
         self.vectors.refresh()
 
     def publish(
-        self, expected: pa.Table, stored: StoredAdjustment, adjustment: Adjustment, config: AdjustConfig, run: JobRun
+        self, expected: pa.Table, stored: StoredAdjustment, fitted: Fitted, config: AdjustConfig, run: JobRun
     ) -> EmbeddingTableRef:
         """Make the settled table its next version, unless the newest holds the same.
 
@@ -133,9 +133,10 @@ class Outputs:
                 "quarantined": self.refusals.index.rows.num_rows,
                 "failed": 0,
                 "pending": learnt["pending"],
-                "applied": [step.describe() for step in adjustment.steps],
+                "applied": [step.describe() for step in fitted.steps],
                 **{name: learnt[name] for name in ("n_train", "n_train_subjects", "split", "notes", "nuisance")},
-                **adjustment.dims(),
+                **({POOLING: learnt[POOLING]} if POOLING in learnt else {}),
+                **fitted.adjustment.dims(),
             },
             snapshot_id=index.snapshot_id,
             guard=self.vectors.guard,

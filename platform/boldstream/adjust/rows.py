@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from boldstream.adjust.config import AdjustConfig
 from boldstream.analysis.covariates import NUMBERS
 from boldstream.analysis.splits import hold_out
+from boldstream.analysis.steps import Covariate
 from boldstream.artifacts import cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.keys import FILE, read_columns, texts_of
+from boldstream.artifacts.keys import read_columns, texts_of
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.errors import AdjustmentError, CohortError, EmbeddingsError
 
@@ -44,10 +45,15 @@ class Split:
 def read_rows(table: EmbeddingTable, needs: Sequence[str]) -> pa.Table:
     """Read keys, subject and covariates of all rows, sorted by key; ``file`` tells the place among the table's files.
 
+    Parameters
+    ----------
+    needs : sequence of str
+        Covariates, and what a query is trained for.
+
     Raises
     ------
     AdjustmentError
-        If the table lacks a covariate that the steps need.
+        If the table lacks a column that the steps need.
     """
     schema = table.table.schema
     for name in needs:
@@ -56,15 +62,14 @@ def read_rows(table: EmbeddingTable, needs: Sequence[str]) -> pa.Table:
                 f"table {table.label} has no column {name!r}, which the recipe needs; add it to participants.tsv and "
                 "ingest and embed again, or leave the step out"
             )
-    names = [*STATE, "scan_key", "subject", *dict.fromkeys([*needs, *ALWAYS])]
+    names = list(dict.fromkeys([*STATE, "scan_key", "subject", *needs, *ALWAYS]))
     columns = [schema.field(name) for name in names]
     return read_columns([file.uri for file in table.files], columns, EmbeddingsError).sort_by("row_key")
 
 
 def covariates_of(rows: pa.Table) -> dict[str, NDArray]:
     """Return the covariates among some columns: numbers with NaN, text with ``""``, and no Python object a row."""
-    skip = {*STATE, "scan_key", "subject", FILE}
-    return {name: as_array(rows[name], name in NUMBERS) for name in rows.column_names if name not in skip}
+    return {name: as_array(rows[name], name in NUMBERS) for name in get_args(Covariate) if name in rows.column_names}
 
 
 def as_array(column: pa.ChunkedArray, is_number: bool = False) -> NDArray:

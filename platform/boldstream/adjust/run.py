@@ -7,12 +7,12 @@ import pyarrow.compute as pc
 
 from boldstream.adjust.apply import adjust_files
 from boldstream.adjust.config import AdjustConfig
-from boldstream.adjust.fit import Recipe, fit_or_find, restore
+from boldstream.adjust.fit import POOLING, Fitted, Recipe, fit_or_find, restore
 from boldstream.adjust.outputs import ADJUSTED, Outputs, check_newest, expected_rows
+from boldstream.adjust.pooling import check_latents
 from boldstream.adjust.refuse import quarantine_rows, refuse
 from boldstream.adjust.rows import covariates_of, find_split, read_rows
 from boldstream.analysis.adjustment import Adjustment
-from boldstream.analysis.steps import needed
 from boldstream.artifacts.adjustment import StoredAdjustment, open_adjustment
 from boldstream.artifacts.embeddings import EmbeddingTable, embedding_tables, open_table
 from boldstream.artifacts.keys import rows_in
@@ -23,11 +23,14 @@ from boldstream.refs import EmbeddingTableRef
 from boldstream.storage import Warehouse
 from boldstream.tracking import JobRun, job_run
 
+FIGURES = ("epochs", "n_train", "n_train_subjects", "n_subjects_without_value")
+"""What is logged of a trained query."""
+
 logger = logging.getLogger(__name__)
 
 
 def adjust_table(config: AdjustConfig) -> EmbeddingTableRef:
-    """Apply a strategy's steps (harmonize, project, residualize, z-score) to an embedding table.
+    """Apply a strategy's steps (attention, harmonize, project, residualize, z-score) to an embedding table.
 
     With ``strategy``, the steps are learnt from the table's training subjects and stored as an adjustment, version by
     version; the same training rows again give the version that is there. With ``adjustment``, a stored one is applied
@@ -45,7 +48,8 @@ def adjust_table(config: AdjustConfig) -> EmbeddingTableRef:
         If the strategy cannot have made the table.
     AdjustmentError
         If the adjustment is not there or not whole, or is of another model; if rows lack a covariate or are of unseen
-        sites (``refuse: run``); if the steps cannot be learnt from the training rows.
+        sites (``refuse: run``); if the steps cannot be learnt from the training rows; if regions' latents are pooled
+        and the table has none, or others.
     OutputExistsError
         If the output or the adjustment exists and was made with other settings.
     """
@@ -55,18 +59,20 @@ def adjust_table(config: AdjustConfig) -> EmbeddingTableRef:
         run.log_parent(source.ref, source.manifest.rows)
         if config.adjustment is not None:
             stored = open_adjustment(config.adjustment, config.warehouse)
+            if POOLING in stored.manifest.content:
+                check_latents(source)
             check_fits(stored, source)
             run.log_parent(stored.ref, stored.manifest.rows)
-            adjustment = restore(stored, config)
-            rows = read_rows(source, adjustment.needs)
+            fitted = restore(stored, config)
+            rows = read_rows(source, fitted.adjustment.needs)
         else:
             recipe = Recipe.of(config, source)
-            rows = read_rows(source, needed(recipe.steps))
+            rows = read_rows(source, recipe.reads)
             stored = fit_or_find(config, recipe, source, rows, find_split(config, source, rows["subject"]), run)
             run.log_output(stored.ref, stored.manifest)
-            adjustment = restore(stored, config)
+            fitted = restore(stored, config)
         logger.info("adjust: with %s", stored.ref)
-        return _apply(config, source, rows, stored, adjustment, run)
+        return _apply(config, source, rows, stored, fitted, run)
 
 
 def _check_source(config: AdjustConfig, source: EmbeddingTable) -> None:
@@ -109,11 +115,11 @@ def _apply(
     source: EmbeddingTable,
     rows: pa.Table,
     stored: StoredAdjustment,
-    adjustment: Adjustment,
+    fitted: Fitted,
     run: JobRun,
 ) -> EmbeddingTableRef:
     """Adjust what the output lacks, and publish it."""
-    covariates = covariates_of(rows)
+    adjustment, covariates = fitted.adjustment, covariates_of(rows)
     refusals = adjustment.lacking(covariates, rows.num_rows) + adjustment.foreign(covariates, rows.num_rows)
     refused = refuse(refusals, rows, config.refuse)
     kept = rows.filter(pa.array(~refused))
@@ -129,10 +135,10 @@ def _apply(
             "adjustment_version": stored.ref.pointer,
             "adjustment_digest": stored.ref.digest,
         }
-        receipts = adjust_files(source, todo, adjustment, stamp, table.schema, table.uri)
+        receipts = adjust_files(source, todo, fitted, stamp, table.schema, table.uri)
         Receipts({"shard": outputs.vectors}, Progress(run, "adjust", todo.num_rows, "rows")).take(receipts)
     outputs.settle(expected, quarantine_rows(refusals, rows))
-    return outputs.publish(expected, stored, adjustment, config, run)
+    return outputs.publish(expected, stored, fitted, config, run)
 
 
 def _report(stored: StoredAdjustment, adjustment: Adjustment, rows: pa.Table, n_refused: int, run: JobRun) -> None:
@@ -141,6 +147,8 @@ def _report(stored: StoredAdjustment, adjustment: Adjustment, rows: pa.Table, n_
     filled, unseen = adjustment.n_filled(covariates, rows.num_rows), adjustment.n_unseen(covariates, rows.num_rows)
     told = {"n_train": content["n_train"], "n_train_subjects": content["n_train_subjects"], **adjustment.dims()}
     told |= {f"imputed_{name}": n for name, n in filled.items()}
+    if POOLING in content:
+        told |= {f"attention_{name}": content[POOLING][name] for name in FIGURES}
     told |= {"quarantined": n_refused, "unseen_site_rows": unseen}
     if n_refused:
         logger.warning("adjust: %d of %d rows cannot be adjusted and go to quarantine", n_refused, rows.num_rows)

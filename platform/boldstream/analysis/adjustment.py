@@ -14,7 +14,7 @@ from boldstream.analysis.fitted import FLOATS, FittedStep, Zscore
 from boldstream.analysis.harmonize import ComBat, UnseenSite, stand_in_of
 from boldstream.analysis.project import Projection
 from boldstream.analysis.residualize import Residualizer
-from boldstream.analysis.steps import SITE, Covariate, Impute, ProjectStep, Step, needed
+from boldstream.analysis.steps import SITE, Covariate, Impute, ProjectStep, VectorStep, needed
 
 FEW_SHARE = 0.5
 """More dimensions than this share of the training rows: the last ones hold noise."""
@@ -38,13 +38,13 @@ class Refusal:
 
 
 class Adjustment(TransformerMixin, BaseEstimator):
-    """All steps of a recipe, one after the other; each learns from what the ones before it have made.
+    """The steps of a recipe that take vectors, one after the other; each learns from what the ones before it have made.
 
     Everything that is learnt comes from the rows given to `fit`: inside a fold, its training rows.
 
     Parameters
     ----------
-    steps : sequence of Step
+    steps : sequence of VectorStep
     impute : Impute, optional
         How missing covariates are filled in; None: they are refused.
     unseen_site : {"refuse", "reference", "pooled"}
@@ -64,7 +64,7 @@ class Adjustment(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        steps: Sequence[Step] = (),
+        steps: Sequence[VectorStep] = (),
         impute: Impute | None = None,
         unseen_site: UnseenSite = "refuse",
         reference_site: str | None = None,
@@ -179,7 +179,7 @@ class Adjustment(TransformerMixin, BaseEstimator):
             name: np.where(missing(known[name]), value, known[name]) for name, value in self.filled_.items()
         }
 
-    def _add(self, step: Step) -> FittedStep:
+    def _add(self, step: VectorStep) -> FittedStep:
         """Add the estimator of a step."""
         if step.step == "zscore":
             self.fitted_.append(Zscore())

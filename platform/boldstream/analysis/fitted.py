@@ -29,16 +29,44 @@ def product(left: NDArray[np.float64], x: NDArray) -> NDArray[np.float64]:
     return total
 
 
-class FittedStep(TransformerMixin, BaseEstimator):
-    """One step: learns from training rows, then changes any rows; computes in float64, gives back the dtype it gets.
-
-    Subclasses name what they learn in `arrays` and `values`, and say how it is applied in `_apply`.
-    """
+class Storable(BaseEstimator):
+    """An estimator whose state is arrays and numbers; subclasses name what they learn in `arrays` and `values`."""
 
     arrays: ClassVar[tuple[str, ...]] = ()
     """Learnt attributes that are arrays of float64."""
     values: ClassVar[tuple[str, ...]] = ()
     """Learnt attributes in JSON's types."""
+
+    def state(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
+        """Return what was learnt: arrays, and values that JSON holds exactly."""
+        check_is_fitted(self)
+        values = {name: getattr(self, name) for name in self.values}
+        return {name: getattr(self, name) for name in self.arrays}, {**values, "n_features_in_": self.n_features_in_}
+
+    def restore(self, arrays: Mapping[str, NDArray], values: Mapping[str, Any]) -> Self:
+        """Take up a `state`.
+
+        Raises
+        ------
+        ValueError
+            Naming what is missing, or what does not belong here.
+        """
+        for found, names in ((arrays, set(self.arrays)), (values, {*self.values, "n_features_in_"})):
+            if found.keys() != names:
+                lacking, extra = sorted(names - found.keys()), sorted(found.keys() - names)
+                raise ValueError(
+                    f"{type(self).__name__} lacks {lacking or 'nothing'}, has too much: {extra or 'nothing'}"
+                )
+            for name, value in found.items():
+                setattr(self, name, value)
+        return self
+
+
+class FittedStep(TransformerMixin, Storable):
+    """One step: learns from training rows, then changes any rows; computes in float64, gives back the dtype it gets.
+
+    Subclasses say how what they have learnt is applied in `_apply`.
+    """
 
     def fit(self, X: ArrayLike, y: object = None, covariates: Covariates | None = None) -> Self:
         """Learn from training rows.
@@ -98,30 +126,6 @@ class FittedStep(TransformerMixin, BaseEstimator):
 
     def _apply(self, x: NDArray[np.float64], *beside: NDArray) -> NDArray[np.float64]:
         raise NotImplementedError
-
-    def state(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-        """Return what was learnt: arrays, and values that JSON holds exactly."""
-        check_is_fitted(self)
-        values = {name: getattr(self, name) for name in self.values}
-        return {name: getattr(self, name) for name in self.arrays}, {**values, "n_features_in_": self.n_features_in_}
-
-    def restore(self, arrays: Mapping[str, NDArray], values: Mapping[str, Any]) -> Self:
-        """Take up a `state`.
-
-        Raises
-        ------
-        ValueError
-            Naming what is missing, or what does not belong here.
-        """
-        for found, names in ((arrays, set(self.arrays)), (values, {*self.values, "n_features_in_"})):
-            if found.keys() != names:
-                lacking, extra = sorted(names - found.keys()), sorted(found.keys() - names)
-                raise ValueError(
-                    f"{type(self).__name__} lacks {lacking or 'nothing'}, has too much: {extra or 'nothing'}"
-                )
-            for name, value in found.items():
-                setattr(self, name, value)
-        return self
 
 
 class Zscore(FittedStep):

@@ -116,8 +116,9 @@ def predict_nested(
 ) -> Predictions:
     """Predict every scan by a head fitted without it; front and head are cloned and fitted in every training fold.
 
-    The front sees no target. It is fitted once an outer training fold, not again in each inner one: that can shift
-    which penalty is chosen, and nothing of a test row is in it either way.
+    The front sees no target, unless it says so (`reads_target`, of attention pooling): then that of the training rows,
+    and their inner folds. It is fitted once an outer training fold, not again in each inner one: that can shift which
+    penalty is chosen, and nothing of a test row is in it either way.
 
     Parameters
     ----------
@@ -148,9 +149,10 @@ def predict_nested(
     predicted, null = np.empty(shape), np.empty(shape)
     probability = np.full(shape, np.nan)
     for split in folds.splits():
-        train, test = fronted(x, split, front, covariates)
+        inside = target[split.train]
+        train, test = fronted(x, inside, split, front, covariates)
         at = (split.test, split.repeat)
-        fitted, null[at] = fit_rows(head, train, target[split.train], split.inner, kind, n_classes)
+        fitted, null[at] = fit_rows(head, train, inside, split.inner, kind, n_classes)
         predicted[at], probability[at] = predict_rows(fitted, test, kind, null[at][:1])
     return Predictions(folds.id, target, predicted, null, probability, folds.outer.T)
 
@@ -253,17 +255,25 @@ def check_rows(x: Any, covariates: pd.DataFrame | None, folds: FoldSet) -> None:
             raise ValueError(f"{name} has {len(rows)} rows, {folds.id} is of {len(folds.keys)} scans")
 
 
-def fronted(x: Any, split: Split, front: Any, covariates: pd.DataFrame | None) -> tuple[Any, Any]:
-    """Return training and test rows of an outer fold behind a front fitted to the training rows."""
+def reads_target(front: Any) -> bool:
+    """Say whether a front is fitted with the target; a pipeline's parts are not asked."""
+    return bool(getattr(front, "reads_target", False))
+
+
+def fronted(
+    x: Any, inside: NDArray[np.float64], split: Split, front: Any, covariates: pd.DataFrame | None
+) -> tuple[Any, Any]:
+    """Return training and test rows of an outer fold behind a front fitted to the training rows, of target `inside`."""
     train, test = _take(x, split.train), _take(x, split.test)
     if front is None:
         return train, test
+    told = {"y": inside, "folds": split.inner} if reads_target(front) else {}
     if covariates is None:
-        fitted = clone(front).fit(train)
+        fitted = clone(front).fit(train, **told)
         return fitted.transform(train), fitted.transform(test)
-    inside, outside = covariates.iloc[split.train], covariates.iloc[split.test]
-    fitted = clone(front).fit(train, covariates=inside)
-    return fitted.transform(train, covariates=inside), fitted.transform(test, covariates=outside)
+    beside = covariates.iloc[split.train]
+    fitted = clone(front).fit(train, **told, covariates=beside)
+    return fitted.transform(train, covariates=beside), fitted.transform(test, covariates=covariates.iloc[split.test])
 
 
 def _take(x: Any, rows: NDArray[np.int64]) -> Any:

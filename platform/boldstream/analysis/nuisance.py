@@ -1,6 +1,7 @@
 """How well site and motion can be told from vectors, before and after an adjustment that has not seen them."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from boldstream.analysis.adjustment import Adjustment
 from boldstream.analysis.covariates import column, missing
+from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.project import Projection
 from boldstream.analysis.steps import SITE
 
@@ -94,8 +96,33 @@ def _whitened(train: NDArray, test: NDArray) -> list[NDArray[np.float64]]:
     return [x / along[0].std(axis=0) for x in along]
 
 
+@dataclass(frozen=True)
+class PooledFor:
+    """What regions' latents are pooled for.
+
+    Attributes
+    ----------
+    y : array, shape (n,)
+        The target, NaN where a row has none.
+    folds : array of int, shape (n,)
+        Inner folds.
+    """
+
+    y: NDArray[np.float64]
+    folds: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> dict[str, NDArray]:
+        """Return what a fit to some rows is given."""
+        return {"y": self.y[rows], "folds": self.folds[rows]}
+
+
 def before_and_after(
-    adjustment: Adjustment, x: NDArray, covariates: dict[str, NDArray], subjects: ArrayLike, seed: int = 0
+    adjustment: Adjustment | AdjustedFeatures,
+    x: NDArray,
+    covariates: dict[str, NDArray],
+    subjects: ArrayLike,
+    seed: int = 0,
+    pooled_for: PooledFor | None = None,
 ) -> dict[str, Any]:
     """Measure vectors as they are, and after the adjustment learnt from other subjects; each half from the other.
 
@@ -107,14 +134,16 @@ def before_and_after(
 
     Parameters
     ----------
-    adjustment : Adjustment
-        Need not be fitted, and is not changed.
+    adjustment : Adjustment or AdjustedFeatures
+        Need not be fitted, and is not changed. With features: attention pooling, which each half learns as well.
     x : array, shape (n, p)
-        Rows that lack no covariate.
+        Rows that lack no covariate. For attention pooling (n, n_rois, d): before it, a vector is the mean over regions.
     covariates : dict of str to array, shape (n,)
         Those that the steps read, and ``site`` and ``mean_fd`` where they are known.
     subjects : array of str, shape (n,)
     seed : int
+    pooled_for : PooledFor, optional
+        For attention pooling.
 
     Returns
     -------
@@ -131,7 +160,7 @@ def before_and_after(
     found: list[dict[str, float]] = []
     for learn in (half, ~half):
         try:
-            found.append(_measure_half(adjustment, x, covariates, names, measured, learn, seed))
+            found.append(_measure_half(adjustment, x, covariates, names, measured, learn, seed, pooled_for))
         except ValueError as error:
             return {"not_measured": f"the adjustment cannot be learnt from half of the rows: {error}"}
     common = found[0].keys() & found[1].keys()
@@ -155,18 +184,20 @@ def _halve(names: NDArray, site: NDArray, seed: int) -> NDArray[np.bool_]:
 
 
 def _measure_half(
-    adjustment: Adjustment,
+    adjustment: Adjustment | AdjustedFeatures,
     x: NDArray,
     covariates: dict[str, NDArray],
     names: NDArray,
     site: NDArray,
     learn: NDArray[np.bool_],
     seed: int,
+    pooled_for: PooledFor | None,
 ) -> dict[str, float]:
     def rows_of(mask: NDArray[np.bool_]) -> dict[str, NDArray]:
         return {name: values[mask] for name, values in covariates.items()}
 
-    learnt = clone(adjustment).fit(x[learn], covariates=rows_of(learn))
+    told_of = {} if pooled_for is None else pooled_for.of(learn)
+    learnt = clone(adjustment).fit(x[learn], covariates=rows_of(learn), **told_of)
     asked = ~learn
     for refusal in learnt.foreign(covariates, len(x)):
         asked &= ~refusal.rows
@@ -175,7 +206,8 @@ def _measure_half(
     told: dict[str, float] = {"n_measured": float(asked.sum())}
     for when, rows in (("before", asked), ("after", asked), ("after_own", learn)):
         known = rows_of(rows)
-        vectors = x[rows] if when == "before" else learnt.transform(x[rows], covariates=known)
+        plain = x[rows].mean(axis=1) if x.ndim > 2 else x[rows]
+        vectors = plain if when == "before" else learnt.transform(x[rows], covariates=known)
         accuracy = site_accuracy(vectors, site[rows], names[rows], seed)
         told |= {name if name == SITE_CHANCE else f"{name}_{when}": value for name, value in accuracy.items()}
         if MOTION in known and not missing(column(known, MOTION, len(vectors))).all():

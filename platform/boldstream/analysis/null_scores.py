@@ -20,6 +20,7 @@ from boldstream.analysis.nested import (
     fronted,
     over_share,
     predict_nested,
+    reads_target,
 )
 from boldstream.analysis.permutations import permutation_p
 
@@ -41,7 +42,8 @@ def permutation_null(
     """Return the scores of the whole pipeline on permuted targets.
 
     A ridge, or kernel ridge, takes permuted targets as further columns: fronts and decompositions depend on the vectors
-    and the folds only, so each is done once. Other heads are fitted anew for every permutation. Folds stay as they are.
+    and the folds only, so each is done once. Other heads, and all behind a front that reads the target, are fitted anew
+    for every permutation. Folds stay as they are.
 
     Parameters
     ----------
@@ -58,7 +60,7 @@ def permutation_null(
         As `predict_nested`.
     """
     measure = METRICS[kind][metric or next(iter(METRICS[kind]))]
-    if not getattr(head, "targets_are_independent", False):
+    if not getattr(head, "targets_are_independent", False) or reads_target(front):
         options: dict[str, Any] = {"kind": kind, "front": front, "covariates": covariates}
         return np.array([measure(*predict_nested(x, y, folds, head, **options).arrays) for y in targets.T])
     check_rows(x, covariates, folds)
@@ -68,8 +70,8 @@ def permutation_null(
     predicted = np.empty((n, folds.n_repeats, n_targets))
     null = np.empty_like(predicted)
     for split in folds.splits():
-        train, test = fronted(x, split, front, covariates)
         inside = targets[split.train]
+        train, test = fronted(x, inside, split, front, covariates)
         predicted[split.test, split.repeat] = clone(head).fit(train, inside, split.inner).predict(test)
         null[split.test, split.repeat] = inside.mean(axis=0)
     scores = []
@@ -101,8 +103,8 @@ def _null_of_classes(
         shown = indicators(codes, n_classes)
         predicted, null = (np.empty((n, folds.n_repeats, *shown.shape[1:])) for _ in range(2))
         for split in folds.splits():
-            train, test = fronted(x, split, front, covariates)
             inside = shown[split.train]
+            train, test = fronted(x, inside, split, front, covariates)
             fitted = clone(head).fit(train, inside.reshape(len(inside), -1), split.inner)
             predicted[split.test, split.repeat] = fitted.predict(test).reshape(-1, *shown.shape[1:])
             null[split.test, split.repeat] = inside.mean(axis=0)

@@ -5,10 +5,39 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from boldstream.analysis.targets import TargetSpec
 from boldstream.config import Config
 
 Covariate = Literal["age", "sex", "site", "mean_fd", "global_signal_flag"]
 SITE: Covariate = "site"
+
+
+class AttentionStep(Config):
+    """Pool regions' latents by a query that is trained to tell a target, instead of averaging them; always first."""
+
+    step: Literal["attention"]
+    """Name of the step."""
+
+    target: TargetSpec
+    """What the query is trained for, on training subjects that have a value: the name of a column, or more."""
+
+    epochs: tuple[Annotated[int, pydantic.Field(ge=0)], ...] | None = pydantic.Field(default=None, min_length=1)
+    """Numbers of epochs to choose from in inner folds of the training subjects; 0 is the mean. None: the head's own."""
+
+    max_subjects: int = pydantic.Field(default=2000, ge=10)
+    """Subjects at most that the query is trained on, all their scans: regions' latents of these are held in memory."""
+
+    seed: int = 0
+    """Deals subjects to inner folds, and chooses them where there are more."""
+
+    def describe(self) -> str:
+        """Return the step in a few words."""
+        classes = f" ({' or '.join(self.target.classes)})" if self.target.classes else ""
+        return f"{self.step}: regions pooled by a query trained for {self.target.name}{classes}, seed {self.seed}"
+
+    def needs(self) -> tuple[Covariate, ...]:
+        """Return the covariates that it reads: none, a target is no covariate."""
+        return ()
 
 
 class ZscoreStep(Config):
@@ -103,10 +132,9 @@ class ResidualizeStep(Config):
         return self.covariates
 
 
-Step = Annotated[
-    ZscoreStep | HarmonizeStep | ProjectStep | ResidualizeStep,
-    pydantic.Field(discriminator="step"),
-]
+VectorStep = ZscoreStep | HarmonizeStep | ProjectStep | ResidualizeStep
+"""Steps that take vectors, in any order."""
+Step = Annotated[AttentionStep | VectorStep, pydantic.Field(discriminator="step")]
 
 
 class Impute(Config):
@@ -128,6 +156,26 @@ class Impute(Config):
 def needed(steps: Iterable[Step]) -> tuple[Covariate, ...]:
     """Return the covariates that steps read, each once, in the order in which they are first read."""
     return tuple(dict.fromkeys(name for step in steps for name in step.needs()))
+
+
+def part_attention(steps: Iterable[Step]) -> tuple[AttentionStep | None, tuple[VectorStep, ...]]:
+    """Return the step that pools, None if there is none, and those that follow it.
+
+    Raises
+    ------
+    ValueError
+        If the step is not the first one, or a later step keeps or removes the effect of what the query is trained for.
+    """
+    listed = tuple(steps)
+    first = listed[0] if listed and isinstance(listed[0], AttentionStep) else None
+    rest: list[VectorStep] = []
+    for step in listed[1:] if first else listed:
+        if isinstance(step, AttentionStep):
+            raise ValueError(f"step {step.describe()!r}: regions are pooled once, by the first step")
+        rest.append(step)
+    if first:
+        check_target(rest, first.target.column)
+    return first, tuple(rest)
 
 
 def check_target(steps: Iterable[Step], target: str) -> None:

@@ -90,6 +90,7 @@ def open_tables(config: ProbeConfig) -> tuple[dict[str, EmbeddingTable], Cohort]
             f"tables.{other[0]}: {tables[other[0]].label!r} was made of cohort {made_of[other[0]]!r}, tables.{first} "
             f"of {made_of[first]!r}; name tables of one cohort"
         )
+    _check_pooling(config, tables)
     fields = tables[first].table.schema
     there = [one.name for one in fields if one.name not in NO_TARGETS and not pa.types.is_list(one.type)]
     for target in config.targets:
@@ -104,8 +105,30 @@ def open_tables(config: ProbeConfig) -> tuple[dict[str, EmbeddingTable], Cohort]
     return tables, open_cohort(f"{parent.uri}@{parent.version}", config.warehouse)
 
 
-def read_material(config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort: Cohort) -> Material:
-    """Read the tables' vectors and choose the scans.
+def _check_pooling(config: ProbeConfig, tables: dict[str, EmbeddingTable]) -> None:
+    """Refuse a target that a table's vectors were pooled for, of people who are asked: they know the answer.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name, table in tables.items():
+        content = table.manifest.content
+        pooled = content.get("pooling")
+        if not pooled or pooled["cohort"] != content["cohort"]:
+            continue
+        if asked := next((one for one in config.targets if one.column == pooled["target"]["column"]), None):
+            raise ConfigError(
+                f"targets: {asked.name!r} is what the vectors of tables.{name} ({table.label}) were pooled for, by a "
+                f"query trained on {pooled['n_train_subjects']} subjects of this cohort; name the table that it was "
+                f"made from ({content['table']}), with adjust, to train the query in the folds"
+            )
+
+
+def read_material(
+    config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort: Cohort, *, latents: bool = False
+) -> Material:
+    """Read the tables' vectors, with `latents` regions' latents too, and choose the scans.
 
     Raises
     ------
@@ -114,7 +137,7 @@ def read_material(config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort
     """
     first = next(iter(tables))
     read = {name: _read_table(one, _columns(config, one) if name == first else []) for name, one in tables.items()}
-    pooled = {name: _read_latents(one, cohort) for name, one in tables.items() if config.attention}
+    pooled = {name: _read_latents(one, cohort) for name, one in tables.items() if latents}
     keys = [set(found.scans.index) for found in read.values()]
     if FROM_SERIES & set(config.baselines):
         keys.append({key for _, found in cohort.keys_by_file() for key in found})

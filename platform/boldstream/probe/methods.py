@@ -9,6 +9,8 @@ from boldstream.probe.material import Material
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.targets import Target
 
+POOLED = "attention: regions pooled by a query trained for the target itself"
+
 
 def describe_methods(
     config: ProbeConfig, material: Material, specs: Sequence[TrialSpec], steps: Sequence[Step]
@@ -20,7 +22,7 @@ def describe_methods(
     return {
         "folds": f"{config.folds.scheme}; heads choose in {config.folds.n_inner} inner folds of each training fold",
         "fronts": {f"{one.target}/{one.representation}/{one.head}": one.front for one in specs},
-        "adjust": [step.describe() for step in steps],
+        "adjust": [POOLED if step.step == "attention" else step.describe() for step in steps],
         "fitted": "scaling, adjustment, features that are fitted, and heads: in every training fold, and nowhere else",
         "rows": "one vector a scan: parts of a scan are averaged, all scans of a subject are in one fold",
         "intervals": f"BCa, {config.bootstrap} resamples of subjects with all their scans (Efron 1987)",
@@ -59,7 +61,14 @@ def notes_of(config: ProbeConfig, material: Material) -> list[str]:
             notes.append(f"{material.left_out[name]} scans of {name} lack a part, or are not in all tables.")
         if material.parts[name] > 1:
             notes.append(f"{name}: the {material.parts[name]} parts of every scan are averaged.")
-        if "adjustment" in table.manifest.content:
+        if pooled := table.manifest.content.get("pooling"):
+            column = pooled["target"]["column"]
+            notes.append(
+                f"{name} was pooled before the folds were dealt, by a query trained for {column} in "
+                f"{pooled['n_train_subjects']} subjects, so whatever goes with {column} is flattered; name the table "
+                "that it was made from, with adjust, to train the query in the folds."
+            )
+        elif "adjustment" in table.manifest.content:
             notes.append(
                 f"{name} was adjusted before the folds were dealt, so its steps know of test scans' vectors (of no "
                 "target); name the table that it was made from, with adjust, to fit them in the folds."

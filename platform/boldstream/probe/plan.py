@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from boldstream.analysis.steps import Step, check_target
+from boldstream.analysis.steps import Step, VectorStep, check_target, part_attention
 from boldstream.errors import ConfigError, ResultsError
 from boldstream.probe.config import ATTENTION, BaselineName, ProbeConfig
 from boldstream.probe.features import CONNECTIVITY, SERIES
@@ -30,6 +30,7 @@ SOURCES: dict[BaselineName, str | None] = {
 STANDARDISED = ("fc", "moments")
 PERMUTED_BASELINES = ("fc",)
 OWN_HEADS = {"mean": "mean", "fc_kernel": "kernel_ridge"}
+NOT_OF_BASELINES = ("attention", "project")
 COLUMN_HEADS = ("ridge", "kernel_ridge")
 """Heads that take permuted targets as columns of one fit (a kernel ridge, unless it chooses a width)."""
 
@@ -42,17 +43,43 @@ def steps_of(config: ProbeConfig) -> tuple[Step, ...]:
     Raises
     ------
     ConfigError
-        If the recipe has none.
+        If the recipe has none, or pools regions' latents where these are not at hand.
     """
     if config.adjust is None:
         return ()
     steps = Strategy.from_yaml(config.adjust).adjust
+    if pools_regions(steps) and config.transfer.is_asked:
+        raise ConfigError(f"{config.adjust}: step 'attention': latents are not transferred; use a recipe without it")
     if not steps:
         raise ConfigError(f"{config.adjust}: has no steps (adjust is empty); leave adjust out, or name another recipe")
     return steps
 
 
-def without_target(steps: Sequence[Step], column: str) -> tuple[Step, ...]:
+def pools_regions(steps: Sequence[Step]) -> bool:
+    """Say whether the steps read regions' latents instead of vectors."""
+    return part_attention(steps)[0] is not None
+
+
+def for_target(config: ProbeConfig, steps: Sequence[Step], target: Target) -> tuple[Step, ...]:
+    """Return the steps as they are fitted in the folds of a target.
+
+    It is not among what they regress out or keep. A query is trained for it, on training rows, whatever the recipe's
+    own is trained for: one that knows another target of everybody would tell of test rows what goes with it.
+
+    Raises
+    ------
+    ConfigError
+        If a step cannot do without it.
+    """
+    attention, rest = part_attention(steps)
+    kept = without_target(rest, target.column)
+    if attention is None:
+        return kept
+    asked = next(spec for spec in config.targets if spec.name == target.name)
+    return (attention.model_copy(update={"target": asked}), *kept)
+
+
+def without_target(steps: Sequence[VectorStep], column: str) -> tuple[VectorStep, ...]:
     """Return the steps without the target among what they regress out or keep.
 
     Raises
@@ -60,7 +87,7 @@ def without_target(steps: Sequence[Step], column: str) -> tuple[Step, ...]:
     ConfigError
         If a step cannot do without.
     """
-    kept: list[Step] = []
+    kept: list[VectorStep] = []
     for step in steps:
         if step.step == "residualize" and column in step.covariates:
             rest = tuple(name for name in step.covariates if name != column)
@@ -82,21 +109,27 @@ def plan_trials(
     config: ProbeConfig, material: Material, target: Target, steps: Sequence[Step], confounds: Sequence[str]
 ) -> list[TrialSpec]:
     """Return the trials of a target: those of its tables by all heads, those of its baselines by the first one."""
-    own = without_target(steps, target.column)
+    own = for_target(config, steps, target)
+    pools = pools_regions(own)
     common: dict[str, Any] = {"target": target.name, "kind": target.kind, "bootstrap": config.bootstrap}
     common |= {"seed": config.seed, "folds_id": target.folds.id}
     common |= {"impute": config.impute, "unseen_site": config.unseen_site}
     read = (_digest_target(target), _digest_frame(material.scans))
     trials = []
     for name, table in material.tables.items():
-        told = common | {"source": name, "steps": own, "standardise": True, "inputs": (*read, table.ref.digest)}
+        told = common | {
+            "source": name + ATTENTION * pools,
+            "steps": own,
+            "standardise": True,
+            "inputs": (*read, table.ref.digest),
+        }
         trials += [_trial(config, told, name, "embedding", head) for head in config.heads.of(target.kind)]
-        if name in material.latents:
+        if config.attention:
             told |= {"source": name + ATTENTION, "standardise": False}
             trials.append(_trial(config, told, name + ATTENTION, "embedding", "attention"))
     n_dims = int(next(iter(material.vectors.values())).shape[1])
     least = min(len(split.train) for split in target.folds.splits())
-    kept = tuple(step for step in own if step.step != "project") if config.adjust_baselines else ()
+    kept = tuple(step for step in own if step.step not in NOT_OF_BASELINES) if config.adjust_baselines else ()
     for baseline in config.baselines:
         told = common | {"source": SOURCES[baseline], "standardise": baseline in STANDARDISED}
         told |= {"inputs": (*read, material.cohort.ref.digest)}
@@ -121,11 +154,13 @@ def _trial(config: ProbeConfig, values: dict[str, Any], name: str, role: str, he
         options["kernel"] = "correlation"
     permuted = role == "embedding" or name in PERMUTED_BASELINES
     told = values | {"representation": name, "role": role, "head": head, "options": options}
-    return TrialSpec.model_validate(told | {"permutations": _permutations(config, head) if permuted else 0})
+    return TrialSpec.model_validate(told | {"permutations": _permutations(config, told) if permuted else 0})
 
 
-def _permutations(config: ProbeConfig, head: str) -> int:
+def _permutations(config: ProbeConfig, told: dict[str, Any]) -> int:
+    head = told["head"]
     free = head in COLUMN_HEADS and not (head == "kernel_ridge" and config.grids.kernel == "rbf")
+    free &= not pools_regions(told.get("steps", ()))  # the query would have to be trained anew for every permutation
     return config.permutations if free or config.refit_permutations else 0
 
 
@@ -143,7 +178,7 @@ def target_material(config: ProbeConfig, material: Material, target: Target, ste
         If a covariate that a step needs is missing and nothing fills it in, or nobody can be exchanged.
     """
     scans = material.scans.iloc[target.rows].reset_index(drop=True)
-    for name in dict.fromkeys(name for step in without_target(steps, target.column) for name in step.needs()):
+    for name in dict.fromkeys(name for step in for_target(config, steps, target) for name in step.needs()):
         lacking = len(scans) if name not in scans else int(scans[name].isna().sum())
         if lacking and (getattr(config.impute, name, None) is None or lacking == len(scans)):
             raise ResultsError(

@@ -21,7 +21,7 @@ from boldstream.probe.material import Material, open_tables, read_material
 from boldstream.probe.methods import describe_methods, notes_of, target_notes
 from boldstream.probe.outcome import Outcome, read_outcome
 from boldstream.probe.pictures import comparison_page, forest_plot
-from boldstream.probe.plan import SOURCES, plan_trials, present_confounds, steps_of, target_material
+from boldstream.probe.plan import SOURCES, plan_trials, pools_regions, present_confounds, steps_of, target_material
 from boldstream.probe.publish import publish_found
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.targets import read_target
@@ -75,7 +75,8 @@ def probe_table(config: ProbeConfig) -> ResultsRef:
         elif config.transfer.is_asked:
             found = transfer_tables(config, read_material(config, tables, cohort), steps, identity, run)
         else:
-            found = _probe(config, read_material(config, tables, cohort), steps, identity, run)
+            latents = config.attention or pools_regions(steps)
+            found = _probe(config, read_material(config, tables, cohort, latents=latents), steps, identity, run)
         _report(found, run)
     return found.ref
 

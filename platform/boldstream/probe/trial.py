@@ -19,7 +19,8 @@ from boldstream.analysis.intervals import bootstrap_ci
 from boldstream.analysis.nested import METRICS, predict_nested
 from boldstream.analysis.null_scores import permutation_null, permutation_test
 from boldstream.analysis.permutations import exchange, permuted_targets
-from boldstream.analysis.steps import ZscoreStep, needed
+from boldstream.analysis.pooling import AttentionPooling
+from boldstream.analysis.steps import ZscoreStep, needed, part_attention
 from boldstream.probe.outcome import Outcome
 from boldstream.probe.spec import TrialSpec
 
@@ -109,7 +110,10 @@ def front_of(spec: TrialSpec, rows: Any, target: TargetMaterial) -> Any:
     if not spec.steps:
         parts = [one for one in (first, StandardScaler() if spec.standardise else None) if one is not None]
         return make_pipeline(*parts) if parts else None
-    adjustment = Adjustment((*spec.steps, *([ZSCORE] if spec.standardise else [])), spec.impute, spec.unseen_site)
+    attention, rest = part_attention(spec.steps)
+    adjustment = Adjustment((*rest, *([ZSCORE] if spec.standardise else [])), spec.impute, spec.unseen_site)
+    if attention:
+        first = AttentionPooling(spec.kind, epochs=attention.epochs)
     return adjustment if first is None else AdjustedFeatures(first, adjustment)
 
 

@@ -108,6 +108,9 @@ def references_of(
         keys |= {key for topic in told for key in TOPICS[topic][2]}
     if any(table.adjusted and HARMONIZE in table.adjusted for table in facts.values()):
         keys |= {"johnson", "fortin"}
+    in_folds = any("attention:" in _topics_of(one).get("adjust", "") for one in probes)
+    if in_folds or any(table.pooling for table in facts.values()):
+        keys.add("ilse")
     if any(one.drift is not None for one in changes):
         keys |= {"westfall", "phipson"}
     if occlusion is not None:
@@ -178,6 +181,8 @@ def _embedding_sentences(facts: Mapping[str, TableFacts]) -> list[str]:
                 else ""
             )
             found.append(f"Its vectors were adjusted in this order: {table.adjusted}.{combat}")
+        if table.pooling:
+            found.append(_pooling_sentence(table.pooling))
     for name, recipe in recipes.items():
         window = recipe["window"]
         sampled = f" after resampling to {window['target_t_r']:g} s" if window["target_t_r"] else ""
@@ -192,6 +197,17 @@ def _embedding_sentences(facts: Mapping[str, TableFacts]) -> list[str]:
             "patches and windows."
         )
     return found
+
+
+def _pooling_sentence(pooling: Mapping[str, Any]) -> str:
+    """Say whom and what a query was trained on, and what must therefore not be asked of these vectors."""
+    column = pooling["target"]["column"]
+    return (
+        f"Instead of averaging regions, they were pooled by attention (Ilse et al. 2018) with a query trained for "
+        f"{column} (seed {pooling['seed']}, {pooling['epochs']} epochs) on {pooling['n_train']} vectors of "
+        f"{pooling['n_train_subjects']} training subjects; {pooling['n_subjects_without_value']} have no value of it. "
+        f"The vectors of these subjects know of {column}, so probes of it and of what goes with it are flattered."
+    )
 
 
 def _selection_sentences(selection: Selection) -> list[str]:

@@ -70,6 +70,8 @@ class TableFacts:
         Steps of the recipe that nothing has applied yet.
     adjusted : str or None
         What the adjust room has done to the vectors, and whom it learnt from; None where they are as embedded.
+    pooling : dict or None
+        What the manifest tells of a query that pools regions; None where vectors are means.
     """
 
     name: str
@@ -81,6 +83,7 @@ class TableFacts:
     reasons: dict[str, int]
     pending: list[str]
     adjusted: str | None
+    pooling: dict[str, Any] | None
 
 
 def model_card(pointer: str, digest: str) -> ModelCard:
@@ -127,6 +130,7 @@ def table_facts(name: str, table: EmbeddingTable, rows: pd.DataFrame) -> TableFa
         reasons=quarantine_reasons(table) if content["quarantined"] else {},
         pending=list(content["pending"]),
         adjusted=_adjusted(content),
+        pooling=content.get("pooling"),
     )
 
 

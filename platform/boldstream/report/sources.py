@@ -19,6 +19,7 @@ SOURCES = {
     "representations by their rank. ICML.",
     "he": "He et al. (2020). Deep neural networks and kernel regression achieve comparable accuracies for functional "
     "connectivity prediction of behavior and demographics. NeuroImage 206:116276.",
+    "ilse": "Ilse, Tomczak & Welling (2018). Attention-based deep multiple instance learning. ICML.",
     "johnson": "Johnson, Li & Rabinovic (2007). Adjusting batch effects in microarray expression data using empirical "
     "Bayes methods. Biostatistics 8:118–127.",
     "pervaiz": "Pervaiz et al. (2020). Optimising network modelling methods for fMRI. NeuroImage 211:116604.",

@@ -74,24 +74,24 @@ class AttentionHead(BaseEstimator):
         ValueError
             If shapes do not fit, values are not finite, or classes are not 0 and 1.
         """
-        x = _latents(X)
+        x = checked_latents(X)
         is_number = self.kind == "continuous"
         target = numeric_target(y, len(x)) if is_number else class_indicators(y, len(x), self.kind)
         labels = inner_folds(folds, len(x), self.n_inner)
         asked = sorted(set(self.epochs))
-        errors = []
-        for label in np.unique(labels):
+        errors = [np.zeros(len(asked))]
+        for label in np.unique(labels) if len(asked) > 1 else ():
             test = labels == label
             guesses = self._guesses(x[~test], target[~test], x[test], asked)
             errors.append(np.square(guesses - target[test]).reshape(len(asked), -1).mean(axis=1))
-        self.epochs_ = int(asked[int(np.argmin(np.mean(errors, axis=0)))])
+        self.epochs_ = int(asked[int(np.argmin(np.sum(errors, axis=0)))])
         *_, self.model_ = self._train(x, target, self.epochs_)
         self.attention_ = _weights(self._keys(x), self.model_.query).mean(dim=0).numpy().astype(np.float64)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return predictions, shape (n,): in the target's unit, or the probability of 1; multiclass (n, n_classes)."""
-        return self._predict(self.model_, _latents(X))
+        return self._predict(self.model_, checked_latents(X))
 
     def _guesses(self, x: NDArray, y: NDArray, other: NDArray, asked: list[int]) -> NDArray[np.float64]:
         after = enumerate(self._train(x, y, asked[-1]))
@@ -171,7 +171,8 @@ def _positive(spread: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(spread > 0, spread, 1.0).astype(np.float32)
 
 
-def _latents(x: ArrayLike) -> NDArray[np.float32]:
+def checked_latents(x: ArrayLike) -> NDArray[np.float32]:
+    """Return regions' latents as the head takes them; ValueError for another shape and for values not finite."""
     found = np.asarray(x, dtype=np.float32)
     if found.ndim != 3 or 0 in found.shape:
         raise ValueError(f"regions' latents are (n, n_rois, d), got shape {found.shape}")
