@@ -17,7 +17,8 @@ from boldstream.analysis.fronts import AdjustedFeatures
 from boldstream.analysis.heads.attention import AttentionHead
 from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.leakage import check_out_of_fold
-from boldstream.analysis.nested import permutation_null, predict_nested, score
+from boldstream.analysis.nested import predict_nested, score
+from boldstream.analysis.null_scores import permutation_null
 from boldstream.analysis.pooling import AttentionPooling
 from boldstream.analysis.steps import AttentionStep, ProjectStep, ResidualizeStep, ZscoreStep, part_attention
 from latents import SPECIAL, latents_of

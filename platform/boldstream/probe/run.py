@@ -18,8 +18,9 @@ from boldstream.probe.config import ATTENTION, ProbeConfig
 from boldstream.probe.features import compute_features
 from boldstream.probe.frames import make_frames
 from boldstream.probe.material import Material, open_tables, read_material
+from boldstream.probe.meter import TrialMeter
 from boldstream.probe.methods import describe_methods, notes_of, target_notes
-from boldstream.probe.outcome import Outcome, read_outcome
+from boldstream.probe.outcome import Outcome, is_done, read_outcome
 from boldstream.probe.pictures import comparison_page, forest_plot
 from boldstream.probe.plan import SOURCES, plan_trials, pools_regions, present_confounds, steps_of, target_material
 from boldstream.probe.publish import publish_found
@@ -158,10 +159,12 @@ def _run_trials(
     run: JobRun,
 ) -> dict[str, Outcome]:
     """Run what is not done, log each trial as a nested run, and return all outcomes by key."""
-    progress = Progress(run, "probe", len(specs), "trials")
     outcomes: dict[str, Outcome] = {}
+    todo = [spec for spec in specs if not is_done(folder, spec)]
+    meter = TrialMeter()
+    progress = Progress(run, "probe", len(todo), "trials", meter, quarantines=False)
 
-    def done(spec: TrialSpec) -> None:
+    def read(spec: TrialSpec) -> Outcome:
         found = outcomes[spec.key] = read_outcome(folder, spec)
         told = {name: one.value for name, one in found.estimates.items()}
         told |= {f"{name}_low": one.low for name, one in found.estimates.items()}
@@ -171,10 +174,19 @@ def _run_trials(
         params = {name: str(getattr(spec, name)) for name in named}
         numbers = {name: value for name, value in told.items() if value == value}
         run.log_child(spec.label, params, numbers, found.seconds)
+        return found
+
+    def done(spec: TrialSpec) -> None:
+        meter.observe(read(spec).seconds)
         progress.add(1)
 
-    run_trials(specs, sources, targets, folder, config.tune, done)
-    progress.close()
+    for spec in specs:
+        if spec not in todo:
+            read(spec)
+    logger.info("probe: %d of %d trials to run", len(todo), len(specs))
+    if todo:
+        run_trials(todo, sources, targets, folder, config.tune, done, lambda: progress.add(0, failed=1))
+        progress.close()
     return outcomes
 
 

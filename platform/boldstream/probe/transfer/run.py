@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from boldstream.probe.compare import compare_all
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import compute_features, join_features
 from boldstream.probe.material import Material
+from boldstream.probe.meter import TrialMeter
 from boldstream.probe.methods import describe_methods, notes_of, target_notes
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds
 from boldstream.probe.publish import pointer_of, pointers, publish_found
@@ -136,7 +138,8 @@ def _run_all(
         )  # fmt: skip
         planned += [(spec, source, target, least) for spec in specs]
     task = ray.remote(num_cpus=config.tune.cpus)(_one)
-    progress = Progress(run, "transfer", len(planned), "trials")
+    meter = TrialMeter()
+    progress = Progress(run, "transfer", len(planned), "trials", meter, quarantines=False)
     running = {}
     for at, (spec, source, target, least) in enumerate(planned):
         x, z = (None if spec.source is None else side[spec.source] for side in inputs)
@@ -147,32 +150,37 @@ def _run_all(
         ready, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_S)
         for ref in ready:
             at = running.pop(ref)
-            found = ray.get(ref)
+            found, seconds = ray.get(ref)
             if isinstance(found, str):
                 raise ResultsError(f"{planned[at][0].label}: {found}")
             done[at] = found
-            _log(planned[at][0], found, run)
+            _log(planned[at][0], found, seconds, run)
+            meter.observe(seconds)
             progress.add(1)
     progress.close()
     return [Transfer(*planned[at][:3], done[at]) for at in range(len(planned))]
 
 
-def _one(spec: TrialSpec, source: Half, target: Half, x: Any, z: Any, least: int) -> TransferOutcome | str:
-    """Run one transfer on a worker; what science refuses comes back as its words."""
+def _one(
+    spec: TrialSpec, source: Half, target: Half, x: Any, z: Any, least: int
+) -> tuple[TransferOutcome | str, float]:
+    """Run one transfer on a worker and say how long it took; what science refuses comes back as its words."""
+    begun = time.monotonic()
     components = None if spec.components is None else min(spec.components, least - 1)
     try:
-        return run_transfer(spec, source, target, x, z, components)
+        found: TransferOutcome | str = run_transfer(spec, source, target, x, z, components)
     except ValueError as error:
-        return str(error)
+        found = str(error)
+    return found, time.monotonic() - begun
 
 
-def _log(spec: TrialSpec, found: TransferOutcome, run: JobRun) -> None:
+def _log(spec: TrialSpec, found: TransferOutcome, seconds: float, run: JobRun) -> None:
     told = {f"{name}/{version}": one.value for version, by in found.estimates.items() for name, one in by.items()}
     told |= {f"calibration_slope/{version}": one.slope for version, one in found.calibration.items()}
     told |= {f"calibration_in_the_large/{version}": one.in_the_large for version, one in found.calibration.items()}
     named = ("target", "representation", "role", "head", "front")
     params = {name: str(getattr(spec, name)) for name in named}
-    run.log_child(spec.label, params, {name: value for name, value in told.items() if value == value})
+    run.log_child(spec.label, params, {name: value for name, value in told.items() if value == value}, seconds)
 
 
 def _content(
