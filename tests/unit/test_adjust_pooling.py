@@ -186,7 +186,7 @@ def test_other_regions_or_dimensions__are_refused(place, n_values, message):
         ("embedding", {}, "column 'embedding' is no target: it tells rows, or holds lists"),
         ("subject", {}, "column 'subject' is no target: it tells rows"),
         ("global_signal_flag", {}, r"target 'global_signal_flag': none of \d+ training rows has a value"),
-        ("site", {}, r"target 'site': column 'site' holds text of 3 values \(A, B, C\)"),
+        ("{column: site, kind: binary}", {}, r"column 'site' has 3 values \(A, B, C\), not two classes"),
         ("age", {f"row_{i}": {"age": None} for i in range(N - 3)}, "cannot be trained on rows of toy@1: .* groups"),
     ],
 )

@@ -49,6 +49,19 @@ def test_pooled_vectors__are_what_the_head_reads():
     assert np.corrcoef(pooled[:, 1], y)[0, 1] > np.corrcoef(x[:, :, 1].mean(axis=1), y)[0, 1] + 0.2
 
 
+def test_query__of_three_classes_is_trained_by_all_of_them():
+    x, y, folds = study()
+    codes = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3])).astype(float)
+    codes[:2] = np.nan
+    fitted = AttentionPooling("multiclass", epochs=(40,)).fit(x, codes, folds.outer[0])
+    assert fitted.n_train_ == N - 2
+    pooled = fitted.transform(x)
+    assert np.corrcoef(pooled[:, 1], y)[0, 1] > np.corrcoef(x[:, :, 1].mean(axis=1), y)[0, 1] + 0.2
+    lone = np.where(np.arange(N) < 3, 2.0, np.arange(N) % 2)
+    with pytest.raises(ValueError, match="28 and 29 and 3 rows of 3 classes are too few for a query to be trained on"):
+        AttentionPooling("multiclass").fit(x, lone, np.where(np.arange(N) < 3, 0, 1 + np.arange(N) % 2))
+
+
 def test_untrained_query__gives_the_mean():
     x, y, _ = study()
     fitted = AttentionPooling(epochs=(0,)).fit(x, y)

@@ -18,7 +18,7 @@ from boldstream.pretrain.task import ScanSet, TrainingTask
 from boldstream.pretrain.windows import read_series
 
 if TYPE_CHECKING:
-    from boldstream.analysis.nested import TargetKind
+    pass
 
 BATCH = 16
 FEWEST = 8
@@ -110,13 +110,13 @@ class Monitor:
     def _probe(self, test: NDArray[np.float64]) -> dict[str, float]:
         """Fit age and sex on vectors of trained scans, score them on the monitored scans' vectors."""
         # here: few trainings probe, and the workers of the others need not pay for scikit-learn
-        from boldstream.analysis.held_out import held_out
+        from boldstream.analysis.held_out import HeldOutKind, held_out
 
         train_set, test_set = self.task.probed, self.task.monitored
         windows = self._read(train_set)
         train = np.concatenate([self._vectors(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)])
         numbers: dict[str, float] = {}
-        probes: tuple[tuple[str, TargetKind, tuple[NDArray[np.float64], NDArray[np.float64]]], ...] = (
+        probes: tuple[tuple[str, HeldOutKind, tuple[NDArray[np.float64], NDArray[np.float64]]], ...] = (
             ("age", "continuous", (train_set.age, test_set.age)),
             ("sex", "binary", (train_set.sex_code, test_set.sex_code)),
         )
