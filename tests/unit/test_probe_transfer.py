@@ -41,6 +41,7 @@ def material(offset=0.0, seed=0, name="sub", table="ours"):
     vectors += offset * (site == "D")[:, None]
     keys = [f"{name}-{i:03d}" for i in range(N)]
     scans = pd.DataFrame({"subject": keys, "site": site, "age": age, "sex": np.where(male, "M", "F")}, index=keys)
+    scans = scans.assign(group=np.array(["young", "adult", "old"])[np.digitize(age, [20, 30])])
     scans = scans.assign(mean_fd=rng.gamma(2, 0.1, N), t_r=np.where(site == "D", 2.5, 2.0)).rename_axis("scan_key")
     content = {"model_digest": "m0", "model": "models:/m/1"}
     opened = SimpleNamespace(manifest=SimpleNamespace(content=content), label=f"{table}@1")
@@ -156,6 +157,26 @@ def test_config__says_whether_anything_is_asked():
     assert not config(transfer={}).transfer.is_asked
     assert Condition(column="age", low=8, high=16.5).describe() == "age at least 8 and at most 16.5"
     assert Condition(column="site", values=("KKI", "OHSU")).describe() == "site KKI or OHSU"
+
+
+def test_three_classes__are_carried_over_stored_and_told_of():
+    made = made_of(0.0, config(targets=["group"]), head="logistic")
+    frames = make_transfer_frames(made, [])
+    scores = frames[SCORES].query("representation == 'ours'").set_index("metric")["value"]
+    assert scores["auroc"] > 0.7
+    assert {"auroc_recentred", "auroc_in_cohort", "brier_recalibrated", "calibration_slope"} <= set(scores.index)
+    assert "auroc_recalibrated" not in scores.index
+    rows = frames[PREDICTIONS].query("representation == 'ours'")
+    assert len(rows) == N // 4
+    np.testing.assert_array_equal(np.stack(rows["decisions"]).argmax(axis=1), rows["predicted"])
+    # beside it, the class that is most frequent in the source
+    source = made[0].source.target
+    assert set(rows["null"]) == {float(np.argmax(source.shares))}
+    told = " ".join(sentences_of(made)[1])
+    assert "group: ours, applied unchanged, " in told
+    assert "(AUROC over classes " in told
+    assert "group: probabilities of ours are given to the wrong classes by 0." in told
+    assert draw_transfer(frames[SCORES])[:4] == b"\x89PNG"
 
 
 def test_halves__tell_other_people_of_one_name_apart():
