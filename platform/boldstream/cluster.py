@@ -2,6 +2,9 @@
 
 import logging
 import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pydantic
@@ -25,6 +28,11 @@ IDLE_WORKER_MS = 60_000
 no more than there are free CPUs: none while a training holds them. Their operators then start others, each of which
 takes 2 s of CPU until its first task."""
 
+READING = [{"CPU": 1.0}] * 2
+"""What any job needs: a reader and a worker."""
+
+WAIT_STEP_S, WAIT_TOLD_S = 1.0, 30.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +44,9 @@ class ClusterConfig(Config):
 
     object_store_gb: float | None = pydantic.Field(default=None, gt=0)
     """Size of a local Ray's object store, in GB; none: a tenth of the free memory (a running cluster has its own)."""
+
+    wait_minutes: float = pydantic.Field(default=0.0, ge=0)
+    """How long to wait for nodes that an autoscaler starts for the job, where the cluster has none that it needs."""
 
     @property
     def object_store_bytes(self) -> int:
@@ -89,6 +100,42 @@ def connect(config: ClusterConfig) -> None:
                 logging_level=logging.WARNING,
             )
     _configure_data()
+    if config.wait_minutes and count_cpus() < len(READING):
+        await_room(config, READING)
+
+
+def await_room(config: ClusterConfig, bundles: Sequence[Mapping[str, float]], placement: str = "PACK") -> None:
+    """Wait until the cluster has room for bundles of resources, one a worker, as long as `config` says.
+
+    What is waited for is a placement group, which an autoscaler sees and which goes with this process however it ends.
+
+    Raises
+    ------
+    ConfigError
+        If there is no room by then.
+    """
+    import ray
+
+    needed = Counter[str]()
+    for bundle in bundles:
+        needed.update(bundle)
+    wanted = " and ".join(f"{amount:g} {name}s" for name, amount in needed.items())
+    group = ray.util.placement_group([dict(bundle) for bundle in bundles], strategy=placement)
+    begun, told = time.monotonic(), 0.0
+    try:
+        while not group.wait(WAIT_STEP_S):
+            waited = time.monotonic() - begun
+            if waited > 60 * config.wait_minutes:
+                raise ConfigError(
+                    f"the cluster has no room for {wanted} (it has {count_cpus()} CPUs and {count_gpus()} GPUs), after "
+                    f"{waited:.0f} s; let its autoscaler start more nodes, wait for other jobs, or raise "
+                    "cluster.wait_minutes"
+                )
+            if waited >= told:
+                logger.info("waiting for nodes with %s, %.0f of %g minutes", wanted, waited / 60, config.wait_minutes)
+                told = waited + WAIT_TOLD_S
+    finally:
+        ray.util.remove_placement_group(group)
 
 
 def _job_config() -> "JobConfig | None":

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import ray
-from boldstream.cluster import count_cpus
+from boldstream.cluster import ClusterConfig, await_room, count_cpus
+from boldstream.errors import ConfigError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -29,6 +30,47 @@ def test_local_ray__keeps_its_idle_workers_while_others_hold_its_cpus():
     assert len(set(idle)) == N_TASKS
     ray.get(process_id.options(num_cpus=count_cpus()).remote(3 * RAYS_OWN_IDLE_S))
     assert all(Path(f"/proc/{pid}").exists() for pid in idle)
+
+
+def test_await_room__returns_where_there_is_some_and_gives_it_back():
+    await_room(ClusterConfig(wait_minutes=1), [{"CPU": 1.0}] * count_cpus())
+    await_room(ClusterConfig(), [{"CPU": 1.0}] * count_cpus())
+
+
+def test_await_room__says_what_did_not_come():
+    with pytest.raises(ConfigError, match=r"no room for 2 GPUs and 2 CPUs \(it has \d+ CPUs and 0 GPUs\), after \d s"):
+        await_room(ClusterConfig(), [{"GPU": 1.0, "CPU": 1.0}] * 2)
+    await_room(ClusterConfig(wait_minutes=1), [{"CPU": 1.0}])
+
+
+NODE = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ray.cluster_utils import Cluster
+from boldstream.cluster import ClusterConfig, await_room, connect, count_cpus, count_gpus
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+config = ClusterConfig(address=cluster.address, wait_minutes=2)
+
+def wait():
+    connect(config)
+    yield count_cpus(), count_gpus()
+    await_room(config, [{"GPU": 1.0, "CPU": 1.0}])
+    yield count_cpus(), count_gpus()
+
+with ThreadPoolExecutor(1) as pool:
+    found = pool.submit(list, wait())
+    for resources in ({"num_cpus": 2}, {"num_cpus": 1, "num_gpus": 1}):  # Ray starts nodes in the main thread only
+        time.sleep(2)
+        cluster.add_node(**resources)
+    print(found.result())
+"""
+
+
+def test_await_room__waits_for_nodes_that_come_later():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", NODE], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[(2, 0), (3, 1)]"  # Ray says meanwhile what it lacks
 
 
 WARN = """

@@ -21,6 +21,9 @@ class ActorPool(Config):
     gpus: float = pydantic.Field(default=1.0, gt=0, le=1)
     """GPUs of one encoder, where the cluster has GPUs (0.5: two share one)."""
 
+    gpu: Literal["auto", "yes", "no"] = "auto"
+    """Encode on GPUs; auto: if the cluster has any when the job starts; yes: also where an autoscaler brings them."""
+
     cpus: int | None = pydantic.Field(default=None, ge=1)
     """CPUs of one encoder, and its threads where there are no GPUs; none: one CPU, and a share of the cores."""
 

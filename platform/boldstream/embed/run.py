@@ -11,7 +11,7 @@ import pyarrow as pa
 from boldstream.artifacts.cohort import NOT_CARRIED, Cohort, open_cohort
 from boldstream.artifacts.embeddings import embedding_schema
 from boldstream.artifacts.receipts import Receipts
-from boldstream.cluster import connect, count_gpus
+from boldstream.cluster import await_room, connect, count_gpus
 from boldstream.embed.config import EmbedConfig
 from boldstream.embed.meter import ActorMeter
 from boldstream.embed.outputs import Outputs
@@ -85,6 +85,7 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         stamp = _stamp(strategy, model, cohort)
         task = _task(config, strategy, (device, precision), stamp, carried, outputs, run)
         if plan.units:
+            _await_gpus(config, device)
             task = replace(task, model_files=_put_files(folder), watch=RemoteWatch.start())
         _embed(plan, task, config, outputs, run)
         ref = publish_table(config, identity, model, outputs, plan.expected, strategy.pending(), run)
@@ -149,10 +150,18 @@ def _put_files(folder: Path) -> "ray.ObjectRef":
 
 def _arithmetic(config: EmbedConfig) -> tuple[str, Precision]:
     """Return the device of the connected cluster's encoders and the precision they compute in."""
-    device = "cuda" if count_gpus() else "cpu"
+    gpu = config.actors.gpu
+    device = "cuda" if gpu == "yes" or (gpu == "auto" and count_gpus()) else "cpu"
     if config.precision == "auto":
         return device, "bfloat16" if device == "cuda" else "float32"
     return device, config.precision
+
+
+def _await_gpus(config: EmbedConfig, device: str) -> None:
+    """Let an autoscaler bring the first encoders' GPUs, now that there are scans to embed."""
+    pool = config.actors
+    if device == "cuda" and not count_gpus():
+        await_room(config.cluster, [{"GPU": pool.gpus, "CPU": pool.cpus or 1.0}] * pool.min)
 
 
 def check_fit(cohort: Cohort, model: ModelRef, description: dict[str, Any], strategy: Strategy) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ray
+from boldstream.cluster import await_room
 from boldstream.errors import TrainingError
 from boldstream.pretrain.config import PretrainConfig, WorkersConfig
 from boldstream.pretrain.task import TrainingTask
@@ -51,6 +52,9 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
 
     config = task.config
     use_gpu = choose_gpu(config.workers)
+    each = {"CPU": config.workers.cpus} | ({"GPU": 1.0} if use_gpu else {})
+    if config.cluster.wait_minutes:
+        await_room(config.cluster, [each] * config.workers.count, config.workers.placement)
     check_resources(config.workers, use_gpu)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(CONTROLLER_POLL_S))
     fs, path = filesystem(storage)
@@ -61,7 +65,7 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.workers.count,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": config.workers.cpus} | ({"GPU": 1} if use_gpu else {}),
+            resources_per_worker=each,
             placement_strategy=config.workers.placement,
         ),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
