@@ -9,7 +9,7 @@ from boldstream.nightly.nights import past_nights
 from boldstream.table_registry import resolve_table_alias
 from synthetic import ROIS, ingest_config, series, write_participants, write_scan, write_study
 
-STRATEGY = {"id": "toy_v1", "window": {"length": 32, "stride": 14}}
+STRATEGY = {"id": "toy_v1", "window": {"length": 32, "stride": 14}, "keep_roi_latents": True}
 
 
 class NightStudy:

@@ -88,7 +88,8 @@ def test_nightly__does_not_run_twice_at_once(study):
 
 def test_nightly__applies_a_frozen_adjustment_and_promotes_what_it_makes(study):
     warehouse = f"{study.root}/warehouse"
-    strategy = study.write("adjusted", STRATEGY | {"id": "toy_adjusted_v1", "adjust": [{"step": "zscore"}]})
+    steps = [{"step": "attention", "target": "age", "epochs": [5]}, {"step": "zscore"}]
+    strategy = study.write("adjusted", STRATEGY | {"id": "toy_adjusted_v1", "adjust": steps})
     fit = AdjustConfig(
         output="adjusted", table="every-night@champion", strategy=strategy, holdout=0, warehouse=warehouse
     )

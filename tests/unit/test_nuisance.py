@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 
 from boldstream.analysis.adjustment import Adjustment
-from boldstream.analysis.nuisance import before_and_after, motion_r2, site_accuracy
+from boldstream.analysis.fronts import AdjustedFeatures
+from boldstream.analysis.nuisance import PooledFor, before_and_after, motion_r2, site_accuracy
+from boldstream.analysis.pooling import AttentionPooling
 from boldstream.analysis.steps import HarmonizeStep, ProjectStep, ResidualizeStep
 
 N, P = 240, 10
@@ -86,3 +88,18 @@ def test_a_site_of_one_subject__is_measured_without_it():
     site[0] = "X"
     step = ResidualizeStep(step="residualize", covariates=("site",))
     assert before_and_after(Adjustment((step,)), vectors(), {"site": site}, SUBJECTS)["n_measured"] == N - 1
+
+
+def test_latents__behind_a_query_that_has_learnt_nothing_are_measured_as_their_means():
+    rng = np.random.default_rng(0)
+    latents = (vectors(shift=1.0, motion=10.0)[:, None] + rng.normal(size=(N, 3, P))).astype(np.float32)
+    known = {"site": SITE, "mean_fd": MOTION}
+    steps = Adjustment((ResidualizeStep(step="residualize", covariates=("site",)),))
+    asked = PooledFor(rng.normal(size=N), np.arange(N) % 3)
+    behind = AdjustedFeatures(AttentionPooling(epochs=(0,)), steps)
+    found = before_and_after(behind, latents, known, SUBJECTS, pooled_for=asked)
+    assert found == pytest.approx(before_and_after(steps, latents.mean(axis=1), known, SUBJECTS), abs=1e-3)
+    # rows without a value are measured too, and none is trained on
+    lacking = PooledFor(np.full(N, np.nan), asked.folds)
+    found = before_and_after(behind, latents, known, SUBJECTS, pooled_for=lacking)
+    assert found["not_measured"].endswith("0 rows with a value are too few for a query to be trained on")

@@ -1,13 +1,14 @@
 """Attention pooling as a step: what the query has learnt, applied to any rows, stored and restored."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import NotFittedError
 
 from boldstream.analysis import pooling
@@ -161,6 +162,30 @@ def test_front__is_trained_in_the_fold_alone():
     check_out_of_fold(predict, flat, y, folds)
     with pytest.raises(ValueError, match="the target leaks"):
         check_out_of_fold(careless, flat, y, folds)
+
+
+class Told(TransformerMixin, BaseEstimator):
+    """Features that remember what they were fitted with."""
+
+    reads_target = True
+    seen: ClassVar[list] = []
+
+    def fit(self, X, y, folds):
+        self.seen.append((y, folds))
+        return self
+
+    def transform(self, X):
+        return X.mean(axis=1)
+
+
+def test_features_that_read_the_target__are_given_that_of_training_rows_and_their_inner_folds():
+    x, y, folds = study()
+    front = AdjustedFeatures(Told(), Adjustment((ZSCORE,)))
+    predict_nested(x, y, folds, make_head("ridge", "continuous"), kind="continuous", front=front)
+    assert len(Told.seen) == 3
+    for (target, labels), split in zip(Told.seen, folds.splits(), strict=True):
+        np.testing.assert_array_equal(target, y[split.train])
+        np.testing.assert_array_equal(labels, split.inner)
 
 
 def test_permuted_targets__train_the_query_anew():
