@@ -159,14 +159,8 @@ def recalibrate(
         curve = fit_curve(guess[train], y[train])
         new[test] = curve.decision_function(guess[test][:, None]) - log_odds(null[test][:1])
         probability[test] = curve.predict_proba(guess[test][:, None])[:, 1]
-    return Predictions(
-        f"{predictions.folds_id}-recalibrated",
-        y,
-        new[:, None],
-        null[:, None],
-        probability[:, None],
-        fold[:, None],
-    )
+    name = f"{predictions.folds_id}-recalibrated"
+    return Predictions(name, y, new[:, None], null[:, None], probability[:, None], fold[:, None])
 
 
 def _recalibrate_classes(predictions: Predictions, scans: pd.DataFrame, seed: int) -> Predictions | None:
