@@ -1,6 +1,5 @@
 """Frozen configuration models: one flat YAML a run, overridden on the command line, hashed for identity."""
 
-import difflib
 import hashlib
 import json
 import types
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Self
 import pydantic
 import yaml
 
-from boldstream.errors import ConfigError
+from boldstream.errors import ConfigError, did_you_mean
 
 
 class Config(pydantic.BaseModel):
@@ -111,9 +110,8 @@ def explain(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> s
         key = ".".join(str(step) for step in location)
         if item["type"] == "extra_forbidden":
             known = _known_keys(cls)
-            near = difflib.get_close_matches(key, known, n=1) or _same_leaf(key, known)
-            hint = f" (did you mean {near[0]!r}?)" if near else f" (known keys: {', '.join(_siblings(key, known))})"
-            parts.append(f"unknown key {key!r}{hint}")
+            hint = did_you_mean(key, known) or did_you_mean(_leaf(key), {_leaf(one): one for one in known})
+            parts.append(f"unknown key {key!r} ({hint or 'known keys: ' + ', '.join(_siblings(key, known))})")
         elif item["type"] == "missing":
             parts.append(f"missing key {key!r}")
         elif not location:
@@ -142,11 +140,9 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _same_leaf(key: str, known: list[str]) -> list[str]:
-    """Find keys elsewhere in the tree that end like the unknown one (``lr`` for ``optim.lr``)."""
-    leaf = key.rpartition(".")[2]
-    leaves = {name.rpartition(".")[2]: name for name in known}
-    return [leaves[near] for near in difflib.get_close_matches(leaf, leaves, n=1)]
+def _leaf(key: str) -> str:
+    """Return the end of a dotted name: a key may be known elsewhere in the tree (``lr`` as ``optim.lr``)."""
+    return key.rpartition(".")[2]
 
 
 def _siblings(key: str, known: list[str]) -> list[str]:

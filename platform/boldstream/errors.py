@@ -30,7 +30,8 @@ line and exits with status 2; with 3 after an `IncompleteError`, whose reference
 `HeldError`.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -98,6 +99,21 @@ def few_of(names: Sequence[str], most: int) -> str:
     """Return the first names for a message, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
+
+
+def did_you_mean(name: str, known: Iterable[str] | Mapping[str, str], most: int = 1) -> str:
+    """Return a question that offers the names nearest to an unknown one, or nothing where none is near.
+
+    Parameters
+    ----------
+    known : iterable of str, or mapping of str to str
+        Names; a mapping tells what to offer for each.
+    most : int
+        Names that are offered.
+    """
+    offers = known if isinstance(known, Mapping) else {one: one for one in known}
+    near = [repr(offers[one]) for one in difflib.get_close_matches(name, offers, n=most)]
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def first_line(error: Exception) -> str:

@@ -36,10 +36,22 @@ class Progress:
         What is counted (plural).
     meter : Meter, optional
         What else is told.
+    quarantines : bool
+        Whether any can be put into quarantine; without, those that failed are told even if none did.
     """
 
-    def __init__(self, run: JobRun, job: str, total: int, unit: str = "scans", meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        run: JobRun,
+        job: str,
+        total: int,
+        unit: str = "scans",
+        meter: Meter | None = None,
+        *,
+        quarantines: bool = True,
+    ) -> None:
         self.run, self.job, self.total, self.unit, self.meter = run, job, total, unit, meter
+        self.quarantines = quarantines
         self.done = self.quarantined = self.failed = 0
         self._start = self._said = time.monotonic()
 
@@ -66,15 +78,18 @@ class Progress:
         self._log(left)
 
     def _kinds(self) -> str:
-        """Return what became of scans that are not usable, and what the meter has to say."""
-        failed = f", {self.failed} failed" if self.failed else ""
-        told = self.meter.text() if self.meter is not None else ""
-        return f"{self.quarantined} quarantined{failed}{', ' if told else ''}{told}"
+        """Return what became of those that are not usable, and what the meter has to say."""
+        kinds = [f"{self.quarantined} quarantined"] if self.quarantines else []
+        if self.failed or not self.quarantines:
+            kinds.append(f"{self.failed} failed")
+        if self.meter is not None:
+            kinds.append(self.meter.text())
+        return ", ".join(kinds)
 
     def _log(self, left: float) -> None:
         numbers = {
             self.unit: self.done,
-            "quarantined": self.quarantined,
+            **({"quarantined": self.quarantined} if self.quarantines else {}),
             "failed": self.failed,
             f"{self.unit}_per_s": self.rate,
             "seconds_left": left,

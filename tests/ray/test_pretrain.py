@@ -117,7 +117,7 @@ def test_pretrain__learns_and_logs_its_curves(study, trained, tmp_path):
     measured = mlflow.MlflowClient().get_metric_history(run.info.run_id, "collapse/subject_share")
     assert [metric.step for metric in measured] == [0, 2, 4]
     assert -1 <= run.data.metrics["probe/age_r"] <= 1
-    assert 0 <= run.data.metrics["probe/sex_auc"] <= 1
+    assert 0 <= run.data.metrics["probe/sex_auroc"] <= 1
     shares = [run.data.metrics[f"mask/{kind}_share"] for kind in KINDS]
     assert sum(shares) == pytest.approx(1)
     assert run.data.metrics["mask/context_tokens"] > 0

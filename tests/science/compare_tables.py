@@ -4,10 +4,11 @@
 
 Both tables are of the cohort, embedded with `parts: 2`. One scan a subject is taken, among those with both halves in
 both tables. For every representation: age (years) by ridge, R2 and Pearson's r, both against the training folds'
-mean; sex by logistic regression, area under the ROC curve inside folds; both from the mean of the halves' vectors, in
-five folds that keep sites together. Split-half identification: each half's vectors without their mean over subjects,
-correlation, both directions. Intervals are 95 %, bootstrap over subjects; differences are paired. Connectivity is
-Fisher's z of Pearson's correlations, over the halves that were embedded; it is read file by file.
+mean; sex by logistic regression, area under the ROC curve inside folds; both from the mean of the halves' vectors,
+each site predicted by what the others taught, as the probe room does it. Split-half identification: each half's vectors
+without their mean over subjects, correlation, both directions. Intervals are 95 %, BCa bootstrap over subjects;
+differences are paired. Connectivity is Fisher's z of Pearson's correlations, over the halves that were embedded; it is
+read file by file.
 
 It needs a warehouse, so it is neither a test nor one of tests/benchmarks. The last line is one JSON object.
 """
@@ -20,15 +21,22 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
+from boldstream.analysis.folds import leave_site_out
+from boldstream.analysis.heads.catalog import HeadName, make_head
 from boldstream.analysis.intervals import Estimate, bootstrap_ci, paired_difference_ci
-from boldstream.analysis.metrics import auc, pearson, r2
-from boldstream.analysis.probes import out_of_fold
+from boldstream.analysis.nested import METRICS, TargetKind, predict_nested
 from boldstream.analysis.quality import found_again
 from boldstream.artifacts.cohort import open_cohort
 from boldstream.artifacts.embeddings import open_table
 from boldstream.report.material import Selection, check_tables, read_connectivity, read_vectors, select_scans
 
+PROBES: tuple[tuple[str, TargetKind, HeadName, dict[str, str]], ...] = (
+    ("age", "continuous", "ridge", {"age R2": "r2", "age r": "r"}),
+    ("sex", "binary", "logistic", {"sex AUC": "auroc"}),
+)
+"""Target, kind, head, and the metrics by what they are called here."""
 TRAINED, UNTRAINED, FC = "trained", "untrained", "FC"
 N_RESAMPLES, QUICK_RESAMPLES, QUICK_SCANS = 2000, 300, 150
 
@@ -80,20 +88,16 @@ def compare(models: Mapping[str, NDArray], people: pd.DataFrame, *, n: int, seed
         Resamples of the bootstraps; seed of folds and resamples.
     """
     measures = []
-    for target, kind in (("age", "ridge"), ("sex", "logistic")):
+    for target, kind, head, asked in PROBES:
         known = (people[target].notna() & people["site"].notna()).to_numpy()
-        y, sites = people.loc[known, target].to_numpy(), people.loc[known, "site"].to_numpy()
-        predictions = {
-            name: out_of_fold(halves.mean(axis=0, dtype=np.float64)[known], y, sites, kind=kind, seed=seed)
-            for name, halves in models.items()
-        }
-        if kind == "ridge":
-            against = {name: (y, found.predicted, found.null_predicted) for name, found in predictions.items()}
-            measures.append(_measure("age R2", r2, against, n, seed))
-            measures.append(_measure("age r", pearson, against, n, seed))
-        else:
-            by_fold = {name: (y, found.predicted, found.folds) for name, found in predictions.items()}
-            measures.append(_measure("sex AUC", auc, by_fold, n, seed))
+        y, rows = people.loc[known, target].to_numpy(), np.flatnonzero(known)
+        folds = leave_site_out(pd.DataFrame({"scan": rows, "subject": rows, "site": people["site"][known]}), seed=seed)
+        arrays = {}
+        for name, halves in models.items():
+            x = halves.mean(axis=0, dtype=np.float64)[known]
+            found = predict_nested(x, y, folds, make_head(head, kind), kind=kind, front=StandardScaler())
+            arrays[name] = found.arrays
+        measures += [_measure(title, METRICS[kind][metric], arrays, n, seed) for title, metric in asked.items()]
     found = {name: (identified(halves),) for name, halves in models.items()}
     return [*measures, _measure("identification", lambda share: float(share.mean()), found, n, seed)]
 
@@ -114,9 +118,10 @@ def identified(halves: NDArray) -> NDArray[np.float64]:
 def _measure(
     name: str, statistic: Callable[..., float], arrays: dict[str, tuple[NDArray, ...]], n: int, seed: int
 ) -> Measure:
-    estimates = {model: bootstrap_ci(statistic, *values, n=n, seed=seed) for model, values in arrays.items()}
+    how = {"n": n, "seed": seed, "method": "bca"}
+    estimates = {model: bootstrap_ci(statistic, *values, **how) for model, values in arrays.items()}
     advantages = {
-        model: paired_difference_ci(statistic, arrays[TRAINED], values, n=n, seed=seed)
+        model: paired_difference_ci(statistic, arrays[TRAINED], values, **how)
         for model, values in arrays.items()
         if model != TRAINED
     }

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from sklearn.preprocessing import StandardScaler
 
+from boldstream.analysis.folds import nested_folds
+from boldstream.analysis.heads.catalog import make_head
 from boldstream.analysis.intervals import bootstrap_ci
-from boldstream.analysis.metrics import auc, r2
-from boldstream.analysis.probes import out_of_fold
+from boldstream.analysis.nested import METRICS, predict_nested
 from boldstream.parcellation.gradients import functional_connectivity
 from boldstream.synthesis import SyntheticSpec, draw_person, draw_scan, make_brain, scan_mean_fd
 from boldstream.synthesis.connectivity import model_connectivity, read_connectivity
@@ -80,28 +83,26 @@ def _lag_1(values):
     return scored[1:].T @ scored[:-1] / len(scored)
 
 
-def predict(study, features, target):
-    """Return the target and its predictions out of fold, and what their score is called."""
-    x, y = study.features[features], study.targets[target]
-    kind = "logistic" if target in CLASSES else "ridge"
-    found = out_of_fold(x, y, np.arange(len(y)), kind=kind)
-    return kind, y, found
+def predict(study, features, y, kind):
+    """Predict a target out of fold, every subject by what others taught."""
+    rows = np.arange(len(y))
+    folds = nested_folds(pd.DataFrame({"scan": rows, "subject": rows}), y)
+    head = make_head("logistic" if kind == "binary" else "ridge", kind)
+    return predict_nested(study.features[features], y, folds, head, kind=kind, front=StandardScaler())
 
 
 def recovered(study, features, target, n=1000):
     """Return R2 (or AUC) of a target with its interval."""
-    kind, y, found = predict(study, features, target)
-    if kind == "logistic":
-        return bootstrap_ci(auc, y, found.predicted, found.folds, n=n)
-    return bootstrap_ci(r2, y, found.predicted, found.null_predicted, n=n)
+    kind = "binary" if target in CLASSES else "continuous"
+    found = predict(study, features, study.targets[target], kind)
+    return bootstrap_ci(next(iter(METRICS[kind].values())), *found.arrays, n=n)
 
 
 def site_accuracy(study, features):
     """Return the balanced accuracy of sites: of one ridge probe a site, the highest wins."""
     sites = study.targets["site"]
-    x, rows = study.features[features], np.arange(len(sites))
     names = np.unique(sites)
-    votes = [out_of_fold(x, (sites == site).astype(float), rows, kind="ridge").predicted for site in names]
+    votes = [predict(study, features, (sites == site).astype(float), "continuous").predicted[:, 0] for site in names]
     guess = names[np.argmax(votes, axis=0)]
     return float(np.mean([(guess[sites == site] == site).mean() for site in names]))
 

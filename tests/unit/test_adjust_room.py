@@ -490,7 +490,9 @@ def test_two_fits_at_once__of_other_rows_do_not_pass_for_each_other(place, tmp_p
 
     monkeypatch.setattr(folders, "publish_bytes", overtaken)
     place.table()
-    with pytest.raises(AdjustmentError, match="another run has published adjustment adjusted@1 at this moment"):
+    with pytest.raises(
+        AdjustmentError, match="another run has published adjustment adjusted@1 at this moment, of other rows"
+    ):
         place.adjust()
     monkeypatch.undo()
     other.warehouse.catalog.close()

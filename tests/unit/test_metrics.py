@@ -1,30 +1,39 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, brier_score_loss
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from boldstream.analysis.metrics import auc, auprc, balanced_accuracy, brier, pearson, r2, scores
+from boldstream.analysis.metrics import as_target, auc, auprc, balanced_accuracy, brier, pearson, r2
 
 
 def test_scores__of_a_perfect_and_of_a_blind_ridge():
     y, null = np.array([1.0, 2.0, 6.0]), np.array([2.0, 2.0, 2.0])
-    assert scores(y, y, "ridge", baseline=null) == {"r2": 1.0, "r": pytest.approx(1.0), "mae": 0.0}
-    assert scores(y, null, "ridge", baseline=null) == {"r2": 0.0, "r": 0.0, "mae": pytest.approx(5 / 3)}
-    assert scores(y, null, "ridge", baseline=0.0)["r2"] == pytest.approx(1 - 17 / 41)
+    assert (r2(y, y, null), pearson(y, y, null)) == (1.0, pytest.approx(1.0))
+    assert (r2(y, null, null), pearson(y, null, null)) == (0.0, 0.0)
+    assert r2(y, null, np.zeros(3)) == pytest.approx(1 - 17 / 41)
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("y", "kind", "message"),
     [
-        ({"baseline": None}, "R2 and r of a ridge probe need a baseline"),
-        ({"predicted": [np.nan, 1.0]}, "predicted holds 1 values that are NaN"),
-        ({"predicted": [1.0]}, r"the target has shape \(2,\), there are 1 rows"),
-        ({"kind": "logistic", "y": ["M", "M"]}, r"a logistic probe needs two classes, got \['M'\]"),
+        ([1.0, np.nan], "ridge", "the target is missing in 1 rows; leave these rows out"),
+        ([1.0, np.inf], "ridge", "has to be finite and to vary"),
+        ([1.0, 1.0], "ridge", "has to be finite and to vary"),
+        ([1.0], "ridge", r"the target has shape \(1,\), there are 2 rows"),
+        (["M", "M"], "logistic", r"a logistic probe needs two classes, got \['M'\]"),
+        ([1.0, 2.0], "lasso", "kind is 'ridge' or 'logistic', got 'lasso'"),
     ],
 )
-def test_scores__refuse(values, message):
-    values = {"y": [1.0, 2.0], "predicted": [1.0, 2.0], "kind": "ridge", "baseline": 1.5} | values
+def test_target__refuses(y, kind, message):
     with pytest.raises(ValueError, match=message):
-        scores(values["y"], values["predicted"], values["kind"], baseline=values["baseline"])
+        as_target(y, kind, 2)
+
+
+def test_classes__are_scored_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    sex = rng.choice(["F", "M"], 50)
+    decision = np.round(rng.normal(size=50) + (sex == "M"), 1)  # with ties
+    assert auc(sex, decision) == pytest.approx(roc_auc_score(sex == "M", decision))
+    assert balanced_accuracy(sex, decision) == pytest.approx(balanced_accuracy_score(sex == "M", decision > 0))
 
 
 def test_statistics__of_one_class_or_a_constant_target_are_nan():

@@ -6,7 +6,7 @@ import pytest
 
 from boldstream.analysis.baselines import Connectivity
 from boldstream.errors import ResultsError
-from boldstream.probe.features import SeriesList, _assemble, _matrix, _series, connectivity_rows, series_rows
+from boldstream.probe.features import CONNECTIVITY, SERIES, SeriesList, assemble, feature_rows
 
 N_ROIS = 4
 COLUMNS = pa.schema(
@@ -32,12 +32,12 @@ def rows_of(keys):
 
 
 def test_features__are_in_the_order_of_the_keys_whatever_blocks_hold_them():
-    blocks = [rows_of("ba"), rows_of(""), rows_of("dc")]
+    blocks = [feature_rows(rows_of(some), [CONNECTIVITY, SERIES]) for some in ("ba", "", "dc")]
     keys = ["c", "a", "d"]
-    matrix = _assemble(_matrix, keys, *map(connectivity_rows, blocks))
+    matrix = assemble(CONNECTIVITY, keys, *blocks)
     assert matrix.dtype == np.float32
     np.testing.assert_allclose(matrix, Connectivity().fit_transform([scan_of(key) for key in keys]), rtol=1e-6)
-    series = _assemble(_series, keys, *map(series_rows, blocks))
+    series = assemble(SERIES, keys, *blocks)
     assert len(series) == 3
     for found, key in zip(series, keys, strict=True):
         np.testing.assert_array_equal(found, scan_of(key))
@@ -45,7 +45,7 @@ def test_features__are_in_the_order_of_the_keys_whatever_blocks_hold_them():
 
 def test_scans__that_the_cohort_has_lost_are_named():
     with pytest.raises(ResultsError, match="2 scans are not in the cohort any more: x, y"):
-        _assemble(_matrix, ["a", "x", "y"], connectivity_rows(rows_of("ab")))
+        assemble(CONNECTIVITY, ["a", "x", "y"], feature_rows(rows_of("ab"), [CONNECTIVITY]))
 
 
 @hypothesis.given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 4))

@@ -14,7 +14,7 @@ def spec_of(representation, target="age", role="baseline", head="ridge"):
 
 def test_trials__that_are_done_are_told_before_the_one_that_cannot_be_run():
     told = []
-    watch = TrialWatch(told.append)
+    watch = TrialWatch(told.append, told.clear)
     watch.see(spec_of("fc").model_dump(mode="json"), "")
     watch.tell()
     assert told == [spec_of("fc")]

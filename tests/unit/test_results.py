@@ -104,5 +104,5 @@ def test_two_runs_at_once__of_other_rows_do_not_pass_for_each_other(warehouse, t
                 write(f"{uri.rpartition('/')[0]}/{path.name}", path.read_bytes())
 
     monkeypatch.setattr(folders, "publish_bytes", overtaken)
-    with pytest.raises(ResultsError, match="another run has published results one@1 at this moment, made of other"):
+    with pytest.raises(ResultsError, match="another run has published results one@1 at this moment, of other rows"):
         publish(warehouse)

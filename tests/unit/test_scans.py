@@ -5,53 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boldstream.analysis.splits import hold_out
 from boldstream.errors import ScanError
 from boldstream.parcellation.timing import resample, resampled_length
 from boldstream.pretrain.scans import describe_file
 from boldstream.pretrain.windows import read_series
 from small_training import pretrain_config, window_plan
 
-SUBJECTS = st.lists(st.integers(0, 10**6).map(str), min_size=2, max_size=60, unique=True)
-SEEDS = st.integers(0, 2**31)
 T_R = st.floats(0.3, 4.0)
-
-
-@settings(deadline=None)
-@given(subjects=SUBJECTS, share=st.floats(0.001, 0.99), seed=SEEDS, data=st.data())
-def test_hold_out__takes_the_share_two_at_least_in_any_order(subjects, share, seed, data):
-    found = hold_out(subjects, share, seed)
-    assert found <= set(subjects)
-    assert len(found) == max(2, round(share * len(subjects)))
-    assert hold_out(data.draw(st.permutations(subjects)), share, seed) == found
-
-
-@settings(deadline=None)
-@given(subjects=SUBJECTS, seed=SEEDS)
-def test_hold_out__of_none_is_empty(subjects, seed):
-    assert hold_out(subjects, 0.0, seed) == set()
-
-
-@settings(deadline=None)
-@given(subjects=SUBJECTS, seed=SEEDS)
-def test_hold_out__grows_with_the_share(subjects, seed):
-    assert hold_out(subjects, 0.2, seed) <= hold_out(subjects, 0.5, seed)
-
-
-def test_hold_out__differs_by_seed_and_holds_everybody_out_equally_often():
-    subjects = [f"{i:02d}" for i in range(20)]
-    counts = np.zeros(20)
-    for seed in range(400):
-        counts[[int(subject) for subject in hold_out(subjects, 0.25, seed)]] += 1
-    # 400 times 5 of 20: 100 each, standard deviation 8.7
-    assert abs(counts - 100).max() < 4 * 8.7
-    assert counts.std() > 0
-
-
-def test_hold_out__hardly_changes_when_a_subject_is_added():
-    subjects = [str(i) for i in range(40)]
-    before, after = hold_out(subjects, 0.25, 0), hold_out([*subjects, "new"], 0.25, 0)
-    assert len(before - after) <= 1
 
 
 @settings(deadline=None, max_examples=60)

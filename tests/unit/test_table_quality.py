@@ -8,8 +8,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from adjustable import SITES, STRATEGY, make_cohort, make_table, rows_of
 from boldstream.adjust import AdjustConfig, adjust_table
@@ -24,7 +22,7 @@ from boldstream.tables.quality.encoder import input_sensitivity
 from boldstream.tables.quality.lines import lines
 from boldstream.tables.quality.measure import Quality, measure_quality
 from boldstream.tables.quality.page import write_page
-from boldstream.tables.quality.sample import Sample, draw_sample, draw_subjects
+from boldstream.tables.quality.sample import Sample, draw_sample
 from boldstream.tables.quality.views import find_views
 from boldstream.tables.quality.wording import findings, headline, scope
 from boldstream.tracking import job_run
@@ -275,18 +273,6 @@ def test_sample__is_of_whole_subjects_and_the_same_every_time(warehouse):
     assert scope(found).startswith(
         f"30 of {2 * N} rows are measured: those of subjects drawn at random, of {N} (seed 1"
     )
-
-
-@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))
-def test_subjects__are_drawn_until_their_rows_are_too_many(subjects, most, seed):
-    names = pd.Series([f"s{i}" for i in subjects])
-    drawn = draw_subjects(names, most, seed)
-    n_rows = int(names.isin(drawn).sum())
-    assert len(set(drawn)) == len(drawn)
-    assert n_rows <= most
-    if len(names) <= most:
-        assert n_rows == len(names)
-    assert draw_subjects(names.sample(frac=1, random_state=seed), most, seed) == drawn
 
 
 def test_sample__of_too_few_rows(warehouse):

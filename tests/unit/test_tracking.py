@@ -134,6 +134,30 @@ def test_page__says_what_failed(tracking, error, told):
     assert re.fullmatch(rf"- After \d+\.\d s: {re.escape(told)}", last)
 
 
+class Cost:
+    """A meter that always says the same."""
+
+    def text(self):
+        return "2.5 s each"
+
+    def numbers(self):
+        return {"seconds_each": 2.5}
+
+
+def test_progress__of_what_knows_no_quarantine_tells_failures(tracking, caplog):
+    with job_run("probe", "p", Nothing()) as run, caplog.at_level("INFO", "boldstream"):
+        progress = Progress(run, "probe", 3, "trials", Cost(), quarantines=False)
+        progress.add(3)
+        progress.close()
+        progress.add(0, failed=1)
+        progress.close()
+    said = [line for line in caplog.messages if line.startswith("probe: 3")]
+    assert [line.partition("), ")[2] for line in said] == ["0 failed, 2.5 s each", "1 failed, 2.5 s each"]
+    metrics = mlflow.get_run(run.run_id).data.metrics
+    told = {name.removeprefix("progress/") for name in metrics if name.startswith("progress/")}
+    assert told == {"trials", "failed", "trials_per_s", "seconds_left", "seconds_each"}
+
+
 def test_page__is_not_flooded(tracking):
     with job_run("embed", "table", Nothing()) as run:
         run.tell("x" * 10_000)

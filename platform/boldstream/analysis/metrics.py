@@ -35,49 +35,6 @@ def as_target(y: ArrayLike, kind: Kind, n_rows: int) -> NDArray[np.float64]:
     return numbers
 
 
-def scores(
-    y: ArrayLike,
-    predicted: ArrayLike,
-    kind: Kind,
-    *,
-    baseline: ArrayLike | None = None,
-    folds: ArrayLike | None = None,
-) -> dict[str, float]:
-    """Score predictions: ``r2``, ``r`` and ``mae`` of a ridge; ``auc`` and ``balanced_accuracy`` of a logistic probe.
-
-    Parameters
-    ----------
-    y, predicted : array, shape (n,)
-        Target, and what `out_of_fold` predicts for it.
-    kind : {"ridge", "logistic"}
-    baseline : array, shape (n,), or float
-        Ridge: the training mean that R2 and r are against (`OutOfFold.null_predicted`). The mean of the test rows
-        would know the test sites.
-    folds : array of int, shape (n,), optional
-        Logistic: the fold of every row (`OutOfFold.folds`), so that `auc` compares rows of one fold only.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, values are missing or not finite, the target is constant or has not two classes, or a
-        ridge has no baseline.
-    """
-    guess = np.asarray(predicted, dtype=np.float64)
-    target = as_target(y, kind, len(guess))
-    if not np.isfinite(guess).all():
-        raise ValueError(f"predicted holds {int((~np.isfinite(guess)).sum())} values that are NaN or infinite")
-    if kind == "logistic":
-        return {
-            "auc": auc(target, guess, None if folds is None else np.asarray(folds)),
-            "balanced_accuracy": balanced_accuracy(target, guess),
-        }
-    if baseline is None:
-        raise ValueError("R2 and r of a ridge probe need a baseline: the training folds' mean")
-    null = np.asarray(baseline, dtype=np.float64)
-    mae = float(np.abs(target - guess).mean())
-    return {"r2": r2(target, guess, null), "r": pearson(target, guess, null), "mae": mae}
-
-
 def r2(y: NDArray, predicted: NDArray, baseline: NDArray) -> float:
     """Return 1 - the squared error's share of that of the baseline; NaN where the baseline has none."""
     error, null = np.square(y - predicted).sum(), np.square(y - baseline).sum()

@@ -1,7 +1,9 @@
-"""Which subjects are held out: a choice that follows from their names and a seed alone."""
+"""Which subjects are held out, or taken: choices that follow from their names and a seed alone."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 
 def hold_out(subjects: Sequence[str], share: float, seed: int) -> set[str]:
@@ -17,5 +19,30 @@ def hold_out(subjects: Sequence[str], share: float, seed: int) -> set[str]:
     """
     if share == 0:
         return set()
-    order = sorted(subjects, key=lambda subject: hashlib.sha256(f"{seed} holdout {subject}".encode()).digest())
+    order = _by_hash(subjects, f"{seed} holdout")
     return set(order[: max(2, round(share * len(order)))])
+
+
+def draw_subjects(subjects: Iterable[str], most: int, seed: int) -> list[str]:
+    """Draw subjects with all their rows until the next one's would be too many, in the order of a hash.
+
+    The order of two subjects does not depend on who else is there: tables that share subjects share draws, and new
+    subjects only push others out.
+
+    Parameters
+    ----------
+    subjects : iterable of str
+        Of every row.
+    most : int
+        Rows.
+    seed : int
+    """
+    counts = Counter(subjects)
+    # the word keeps the draws of results that were published when only probes drew
+    order = _by_hash(counts, f"{seed} probe")
+    totals = accumulate(counts[name] for name in order)
+    return [name for name, total in zip(order, totals, strict=True) if total <= most]
+
+
+def _by_hash(names: Iterable[str], salt: str) -> list[str]:
+    return sorted(names, key=lambda name: hashlib.sha256(f"{salt} {name}".encode()).digest())

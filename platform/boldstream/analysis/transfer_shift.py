@@ -6,10 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.preprocessing import StandardScaler
 
 from boldstream.analysis.drift import drift
-from boldstream.analysis.metrics import auc
-from boldstream.analysis.probes import out_of_fold
+from boldstream.analysis.folds import nested_folds
+from boldstream.analysis.heads.catalog import make_head
+from boldstream.analysis.nested import predict_nested, score
 from boldstream.analysis.quality import finite_matrix
 
 RANGE = (0.025, 0.975)
@@ -19,6 +21,8 @@ FAR = 0.95
 MOST = 2000
 """Rows of either cohort whose vectors are compared, drawn at random."""
 N_LEVELS = 5
+N_INNER = 3
+"""Inner folds of the probe that tells cohorts apart: five subjects of each have to be enough."""
 
 
 class Overlap(NamedTuple):
@@ -119,8 +123,11 @@ def vector_shift(
         return None
     is_target = np.repeat([0.0, 1.0], [len(x), len(z)])
     groups = np.concatenate([np.char.add("s ", who), np.char.add("t ", other)])
-    told = out_of_fold(np.concatenate([x, z]), is_target, groups, kind="logistic", seed=seed)
-    apart = auc(is_target, told.predicted, told.folds)
+    scans = pd.DataFrame({"scan": np.arange(len(groups)), "subject": groups})
+    folds = nested_folds(scans, is_target, n_inner=N_INNER, seed=seed)
+    head, front = make_head("logistic", "binary"), StandardScaler()
+    told = predict_nested(np.concatenate([x, z]), is_target, folds, head, kind="binary", front=front)
+    apart = score(told, "binary")["auroc"]
     return VectorShift(apart, drifted.largest, drifted.p_value, drifted.where, far_share(x, z, who, seed=seed))
 
 

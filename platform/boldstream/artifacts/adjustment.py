@@ -14,7 +14,6 @@ from boldstream.artifacts.folders import (
     folder_of,
     folder_versions,
     next_version,
-    publish_version,
     read_manifest,
 )
 from boldstream.artifacts.manifest import Manifest, Parent
@@ -107,14 +106,7 @@ def publish_adjustment(
         mlflow_run_id=mlflow_run_id,
         content={**content, "identity": identity, "file": file},
     )
-    publish_version(uri, {file: data}, manifest)
-    found = open_adjustment(f"{uri}@{version}", warehouse.uri)
-    if found.ref.digest != manifest.digest:
-        raise AdjustmentError(
-            f"another run has published adjustment {found.label} at this moment, fitted on other rows; run the same "
-            "command again"
-        )
-    return found
+    return KIND.publish(uri, {file: data}, manifest, lambda pointer: open_adjustment(pointer, warehouse.uri))
 
 
 def open_adjustment(pointer: str, warehouse: str) -> StoredAdjustment:

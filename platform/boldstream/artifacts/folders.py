@@ -1,20 +1,35 @@
 """Artifacts that are a folder a version: ``<warehouse>/<kind>/<name>/v<n>``, whole once its manifest is there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pyarrow.fs as pafs
 
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.settings import differing_keys
 from boldstream.errors import ArtifactError, OutputExistsError, StorageError
-from boldstream.refs import split_pointer
+from boldstream.refs import Ref, split_pointer
 from boldstream.storage import Warehouse, filesystem, publish_bytes, read_bytes
 
 MANIFEST = "manifest.json"
 INPUTS = "rows"
 """Part of an identity that tells the rows that a version is of: with other rows it is another version, not an error."""
+
+
+class OpenedVersion(Protocol):
+    """A version opened for reading, checked to be whole."""
+
+    @property
+    def ref(self) -> Ref:
+        """Where it is, and its digest."""
+
+    @property
+    def label(self) -> str:
+        """Short name for messages."""
+
+
+Opened = TypeVar("Opened", bound=OpenedVersion)
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,33 @@ class FolderKind:
             )
         return same_rows
 
+    def publish(
+        self, uri: str, files: Mapping[str, bytes], manifest: Manifest, reopen: Callable[[str], Opened]
+    ) -> Opened:
+        """Write a version's files, its manifest last, and return what is then there.
+
+        Parameters
+        ----------
+        reopen : callable
+            Opens ``uri@version``. Two runs at once may choose the same number, and the later one's files stay.
+
+        Raises
+        ------
+        ArtifactError
+            If it is another run's.
+        """
+        folder = folder_of(uri, manifest.version)
+        for name, data in files.items():
+            publish_bytes(f"{folder}/{name}", data)
+        publish_bytes(f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
+        found = reopen(f"{uri}@{manifest.version}")
+        if found.ref.digest != manifest.digest:
+            raise self.error(
+                f"another run has published {self.noun} {found.label} at this moment, of other rows; run the same "
+                "command again"
+            )
+        return found
+
 
 def folder_versions(uri: str) -> list[str]:
     """List the whole versions at a URI, oldest first: folders ``v<n>`` with a manifest."""
@@ -108,14 +150,6 @@ def folder_of(uri: str, version: str) -> str:
 def next_version(uri: str) -> str:
     """Return the number after the newest whole version."""
     return str(max((int(one) for one in folder_versions(uri)), default=0) + 1)
-
-
-def publish_version(uri: str, files: Mapping[str, bytes], manifest: Manifest) -> None:
-    """Write a version's files, and its manifest last."""
-    folder = folder_of(uri, manifest.version)
-    for name, data in files.items():
-        publish_bytes(f"{folder}/{name}", data)
-    publish_bytes(f"{folder}/{MANIFEST}", manifest.model_dump_json(indent=1).encode())
 
 
 def read_manifest(uri: str, version: str) -> Manifest:

@@ -16,7 +16,6 @@ from boldstream.artifacts.folders import (
     folder_of,
     folder_versions,
     next_version,
-    publish_version,
     read_manifest,
 )
 from boldstream.artifacts.manifest import Manifest, Parent
@@ -157,14 +156,7 @@ def publish_results(
         mlflow_run_id=mlflow_run_id,
         content={**content, "identity": identity},
     )
-    publish_version(uri, files, manifest)
-    found = open_results(f"{uri}@{manifest.version}", warehouse.uri)
-    if found.ref.digest != manifest.digest:
-        raise ResultsError(
-            f"another run has published results {found.label} at this moment, made of other rows; run the same command "
-            "again"
-        )
-    return found
+    return KIND.publish(uri, files, manifest, lambda pointer: open_results(pointer, warehouse.uri))
 
 
 def open_results(pointer: str, warehouse: str) -> Results:

@@ -1,12 +1,11 @@
 """Atlases by name: how many regions they have, who publishes them under which licence, and how they are read."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from boldstream.errors import AtlasError
+from boldstream.errors import AtlasError, did_you_mean
 from boldstream.parcellation.atlas import NUMBERED, Atlas, numbered_atlas
 from boldstream.parcellation.fetched_atlases import (
     SCHAEFER_NAME,
@@ -154,11 +153,10 @@ def _fetch(name: str, entry: CatalogEntry | None, cache: str | None) -> LabelVol
     """Return an atlas that nilearn gets, from its cache or from the network."""
     if entry is None:
         names = [*FIXED, "schaefer400_7n", "schaefer400_17n"]
-        hint = difflib.get_close_matches(name, names, n=1)
-        meant = f" (did you mean {hint[0]!r}?)" if hint else ""
+        hint = did_you_mean(name, names)
         raise AtlasError(
-            f"atlas {name!r} has no volume by that name{meant}; known: {', '.join(FIXED)}, schaefer<100-1000>_7n, "
-            "schaefer<100-1000>_17n; give any other as atlas_file and atlas_labels"
+            f"atlas {name!r} has no volume by that name{f' ({hint})' if hint else ''}; known: {', '.join(FIXED)}, "
+            "schaefer<100-1000>_7n, schaefer<100-1000>_17n; give any other as atlas_file and atlas_labels"
         )
     if entry.fetch is None:
         raise AtlasError(

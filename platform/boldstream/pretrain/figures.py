@@ -33,7 +33,7 @@ MONITOR_PANELS: dict[str, tuple[str, ...]] = {
     "Standard deviation of features": ("collapse/feature_std", "collapse/between_std"),
     "Mean cosine of two subjects": ("collapse/mean_cosine",),
     "Distance to phase-randomised and to zero input": ("collapse/sensitivity_phase", "collapse/sensitivity_zero"),
-    "Probes on monitored scans": ("probe/age_r", "probe/sex_auc"),
+    "Probes on monitored scans": ("probe/age_r", "probe/sex_auroc"),
 }
 LOGARITHMIC = frozenset({"lr", "collapse/subject_share", "collapse/sensitivity_phase", "collapse/feature_std"})
 

@@ -18,11 +18,13 @@ from boldstream.pretrain.task import ScanSet, TrainingTask
 from boldstream.pretrain.windows import read_series
 
 if TYPE_CHECKING:
-    from boldstream.analysis.metrics import Kind
+    from boldstream.analysis.nested import TargetKind
 
 BATCH = 16
 FEWEST = 8
 """Scans with a known target, on either side, that a probe needs."""
+FEWEST_OF_A_CLASS = 2
+"""Trained scans, for a penalty is chosen on some and by others."""
 
 Measured = tuple[dict[str, float], list[str]]
 
@@ -108,20 +110,22 @@ class Monitor:
     def _probe(self, test: NDArray[np.float64]) -> dict[str, float]:
         """Fit age and sex on vectors of trained scans, score them on the monitored scans' vectors."""
         # here: few trainings probe, and the workers of the others need not pay for scikit-learn
-        from boldstream.analysis.probes import held_out
+        from boldstream.analysis.held_out import held_out
 
         train_set, test_set = self.task.probed, self.task.monitored
         windows = self._read(train_set)
         train = np.concatenate([self._vectors(windows[at : at + BATCH]) for at in range(0, len(windows), BATCH)])
         numbers: dict[str, float] = {}
-        probes: tuple[tuple[str, Kind, tuple[NDArray[np.float64], NDArray[np.float64]]], ...] = (
-            ("age", "ridge", (train_set.age, test_set.age)),
-            ("sex", "logistic", (train_set.sex_code, test_set.sex_code)),
+        probes: tuple[tuple[str, TargetKind, tuple[NDArray[np.float64], NDArray[np.float64]]], ...] = (
+            ("age", "continuous", (train_set.age, test_set.age)),
+            ("sex", "binary", (train_set.sex_code, test_set.sex_code)),
         )
         for name, kind, targets in probes:
             known = [np.isfinite(values) for values in targets]
             y = [values[keep] for values, keep in zip(targets, known, strict=True)]
-            if min(map(len, y)) < FEWEST or (kind == "logistic" and any(len(set(part)) < 2 for part in y)):
+            if min(map(len, y)) < FEWEST or any(np.ptp(part) == 0 for part in y):
+                continue
+            if kind == "binary" and np.unique(y[0], return_counts=True)[1].min() < FEWEST_OF_A_CLASS:
                 continue
             scores = held_out(train[known[0]], y[0], test[known[1]], y[1], kind)
             numbers |= {f"probe/{name}_{score}": value for score, value in scores.items()}

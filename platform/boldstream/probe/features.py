@@ -1,6 +1,6 @@
 """Features of the cohort's time series, computed by Ray Data file by file and put together in the object store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class SeriesList(Sequence[NDArray[np.float32]]):
 
 
 def compute_features(cohort: Cohort, keys: Sequence[str], kinds: set[str]) -> dict[str, "ray.ObjectRef"]:
-    """Compute features of scans, each in the order of the keys.
+    """Compute features of scans, each in the order of the keys; every file is read once, whatever is asked for.
 
     Parameters
     ----------
@@ -62,46 +62,50 @@ def compute_features(cohort: Cohort, keys: Sequence[str], kinds: set[str]) -> di
     """
     import ray
 
-    wanted = ray.put(pa.array(keys))
-    found = {}
-    makers = {CONNECTIVITY: (connectivity_rows, _matrix), SERIES: (series_rows, _series)}
-    for kind in sorted(kinds):
-        rows_of, assemble = makers[kind]
-        rows = cohort.read(COLUMNS).map_batches(
-            _wanted_rows, batch_format="pyarrow", batch_size=None, fn_kwargs={"rows_of": rows_of, "wanted": wanted}
-        )
-        blocks = rows.materialize().to_arrow_refs()
-        found[kind] = ray.remote(_assemble).remote(assemble, list(keys), *blocks)
-    return found
+    told = {"kinds": sorted(kinds), "wanted": ray.put(pa.array(keys))}
+    rows = cohort.read(COLUMNS).map_batches(_wanted_rows, batch_format="pyarrow", batch_size=None, fn_kwargs=told)
+    blocks = rows.materialize().to_arrow_refs()
+    task = ray.remote(assemble)
+    return {kind: task.remote(kind, list(keys), *blocks) for kind in told["kinds"]}
 
 
-def _wanted_rows(rows: pa.Table, rows_of: Any, wanted: Any) -> pa.Table:
+def _wanted_rows(rows: pa.Table, kinds: Sequence[str], wanted: Any) -> pa.Table:
     import ray
 
-    return rows_of(rows.filter(pc.is_in(rows["scan_key"], value_set=ray.get(wanted))))
+    return feature_rows(rows.filter(pc.is_in(rows["scan_key"], value_set=ray.get(wanted))), kinds)
 
 
-def connectivity_rows(rows: pa.Table) -> pa.Table:
-    """Return ``scan_key``, ``values`` and ``n_rois``: each scan's connectivity as `Connectivity` has it, in float32."""
-    values = [Connectivity().fit_transform([scan])[0].astype(np.float32) for scan in iter_timeseries(rows)]
-    return _rows(rows, values)
+def feature_rows(rows: pa.Table, kinds: Sequence[str]) -> pa.Table:
+    """Return ``scan_key``, ``n_rois``, and a column a kind: each scan's values, float32."""
+    columns = {kind: _column([MAKERS[kind](scan) for scan in iter_timeseries(rows)]) for kind in kinds}
+    return pa.table({"scan_key": rows["scan_key"], "n_rois": rows["n_rois"].cast(pa.int64()), **columns})
 
 
-def series_rows(rows: pa.Table) -> pa.Table:
-    """Return ``scan_key``, ``values`` and ``n_rois``: the series as they are."""
-    return _rows(rows, [scan.ravel() for scan in iter_timeseries(rows)])
+def _connectivity(scan: NDArray[np.float32]) -> NDArray[np.float32]:
+    return Connectivity().fit_transform([scan])[0].astype(np.float32)
 
 
-def _rows(rows: pa.Table, values: list[NDArray[np.float32]]) -> pa.Table:
+MAKERS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    CONNECTIVITY: _connectivity,
+    SERIES: np.ravel,
+}
+
+
+def _column(values: list[NDArray[np.float32]]) -> pa.LargeListArray:
     # offsets of 64 bits: a file of long scans may hold more than 2^31 values
     ends = np.concatenate([[0], np.cumsum([len(one) for one in values])]).astype(np.int64)
     flat = pa.array(np.concatenate([np.empty(0, np.float32), *values]))
-    column = pa.LargeListArray.from_arrays(pa.array(ends), flat)
-    return pa.table({"scan_key": rows["scan_key"], "n_rois": rows["n_rois"].cast(pa.int64()), "values": column})
+    return pa.LargeListArray.from_arrays(pa.array(ends), flat)
 
 
-def _assemble(assemble: Any, keys: list[str], *blocks: pa.Table) -> Any:
-    """Put blocks of rows together in the order of keys; runs where there is room, not on the driver."""
+def assemble(kind: str, keys: list[str], *blocks: pa.Table) -> "NDArray[np.float32] | SeriesList":
+    """Put blocks of rows together in the order of keys; runs where there is room, not on the driver.
+
+    Raises
+    ------
+    ResultsError
+        If a scan is in none.
+    """
     filled = [block for block in blocks if block.num_rows]
     there = [key for block in filled for key in block["scan_key"].to_pylist()]
     place = {key: at for at, key in enumerate(there)}
@@ -110,15 +114,10 @@ def _assemble(assemble: Any, keys: list[str], *blocks: pa.Table) -> Any:
     arrays = [
         np.asarray(one.values.to_numpy(zero_copy_only=False))
         for block in filled
-        for one in block["values"].combine_chunks().slice(0)
+        for one in block[kind].combine_chunks().slice(0)
     ]
+    rows = [arrays[place[key]] for key in keys]
+    if kind == CONNECTIVITY:
+        return np.stack(rows)
     n_rois = int(filled[0]["n_rois"][0].as_py())
-    return assemble([arrays[place[key]] for key in keys], n_rois)
-
-
-def _matrix(rows: list[NDArray[np.float32]], n_rois: int) -> NDArray[np.float32]:
-    return np.stack(rows)
-
-
-def _series(rows: list[NDArray[np.float32]], n_rois: int) -> SeriesList:
     return SeriesList(np.concatenate(rows), np.array([len(one) // n_rois for one in rows]), n_rois)

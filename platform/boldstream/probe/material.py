@@ -1,6 +1,5 @@
 """What is probed: the scans that all tables have, one vector each, and what is known of who was scanned."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from boldstream.analysis.splits import draw_subjects
 from boldstream.artifacts.cohort import Cohort, open_cohort
 from boldstream.artifacts.embeddings import EmbeddingTable, open_table
 from boldstream.errors import ConfigError, EmbeddingsError, ResultsError, few_of
@@ -116,7 +116,7 @@ def read_material(config: ProbeConfig, tables: dict[str, EmbeddingTable], cohort
     scans = read[first].scans.loc[sorted(common)]
     chosen = scans
     if config.max_scans is not None and len(scans) > config.max_scans:
-        chosen = _some_subjects(scans, config.max_scans, config.seed)
+        chosen = scans[scans["subject"].isin(draw_subjects(scans["subject"], config.max_scans, config.seed))]
         logger.info("probe: %d of %d scans, those of a random part of the subjects", len(chosen), len(scans))
     material = Material(
         scans=chosen,
@@ -196,11 +196,3 @@ def _means(
     if not np.isfinite(means).all():
         raise ResultsError(f"table {table.label} has vectors that are not finite; embed these scans again")
     return light, np.asarray(means[whole], dtype=np.float32), whole
-
-
-def _some_subjects(scans: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """Take whole subjects in the order of a hash of seed and name, until the next one's scans would be too many."""
-    counts = scans["subject"].value_counts()
-    order = sorted(counts.index, key=lambda name: hashlib.sha256(f"{seed} probe {name}".encode()).digest())
-    chosen = [name for name, total in zip(order, counts[order].cumsum(), strict=True) if total <= most]
-    return scans[scans["subject"].isin(chosen)]

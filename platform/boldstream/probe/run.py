@@ -11,20 +11,21 @@ import pandas as pd
 from boldstream.analysis.steps import Step
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.embeddings import EmbeddingTable
-from boldstream.artifacts.manifest import Parent
-from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results, publish_results
+from boldstream.artifacts.results import CONTESTS, KIND, SCORES, Results, find_results
 from boldstream.cluster import connect
 from boldstream.probe.compare import compare_all
 from boldstream.probe.config import ATTENTION, ProbeConfig
 from boldstream.probe.features import compute_features
 from boldstream.probe.frames import make_frames
 from boldstream.probe.material import Material, open_tables, read_material
+from boldstream.probe.meter import TrialMeter
 from boldstream.probe.methods import describe_methods, notes_of
-from boldstream.probe.outcome import Outcome, read_outcome
+from boldstream.probe.outcome import Outcome, is_done, read_outcome
 from boldstream.probe.pictures import comparison_page, forest_plot
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds, steps_of, target_material
+from boldstream.probe.publish import publish_found
 from boldstream.probe.spec import TrialSpec
-from boldstream.probe.targets import Target, read_target
+from boldstream.probe.targets import read_target
 from boldstream.probe.transfer.run import transfer_tables
 from boldstream.probe.transfer.sides import target_config
 from boldstream.probe.tuning import run_trials
@@ -123,22 +124,21 @@ def _probe(
     predictions = {key: found.predictions for key, found in outcomes.items()}
     compared = compare_all(specs, predictions, {name: target.folds for name, target in targets.items()})
     frames = make_frames(specs, outcomes, targets, compared)
-    headline, sentences = write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material))
-    found = publish_results(
-        Warehouse.at(config.warehouse),
-        config.output,
+    found = publish_found(
+        config,
         "probe",
         frames,
-        config=config.model_dump(mode="json"),
+        write_sentences(frames[SCORES], frames[CONTESTS], notes_of(config, material)),
+        sides=[material],
+        targets=targets,
         identity=identity,
-        parents=[*(Parent.of(table.ref) for table in material.tables.values()), Parent.of(material.cohort.ref)],
         content={
-            **_content(material, targets),
+            "n_scans": len(material.keys),
+            "n_sampled_from": material.n_sampled_from,
+            "left_out": material.left_out,
             "methods": describe_methods(config, material, specs, steps),
-            "headline": headline,
-            "sentences": sentences,
         },
-        mlflow_run_id=run.run_id,
+        run=run,
     )
     remove_files(folder)
     return found
@@ -153,10 +153,12 @@ def _run_trials(
     run: JobRun,
 ) -> dict[str, Outcome]:
     """Run what is not done, log each trial as a nested run, and return all outcomes by key."""
-    progress = Progress(run, "probe", len(specs), "trials")
     outcomes: dict[str, Outcome] = {}
+    todo = [spec for spec in specs if not is_done(folder, spec)]
+    meter = TrialMeter()
+    progress = Progress(run, "probe", len(todo), "trials", meter, quarantines=False)
 
-    def done(spec: TrialSpec) -> None:
+    def read(spec: TrialSpec) -> Outcome:
         found = outcomes[spec.key] = read_outcome(folder, spec)
         told = {name: one.value for name, one in found.estimates.items()}
         told |= {f"{name}_low": one.low for name, one in found.estimates.items()}
@@ -166,25 +168,20 @@ def _run_trials(
         params = {name: str(getattr(spec, name)) for name in named}
         numbers = {name: value for name, value in told.items() if value == value}
         run.log_child(spec.label, params, numbers, found.seconds)
+        return found
+
+    def done(spec: TrialSpec) -> None:
+        meter.observe(read(spec).seconds)
         progress.add(1)
 
-    run_trials(specs, sources, targets, folder, config.tune, done)
-    progress.close()
+    for spec in specs:
+        if spec not in todo:
+            read(spec)
+    logger.info("probe: %d of %d trials to run", len(todo), len(specs))
+    if todo:
+        run_trials(todo, sources, targets, folder, config.tune, done, lambda: progress.add(0, failed=1))
+        progress.close()
     return outcomes
-
-
-def _content(material: Material, targets: Mapping[str, Target]) -> dict[str, Any]:
-    return {
-        "tables": {
-            name: {"pointer": table.ref.pointer, "digest": table.ref.digest} for name, table in material.tables.items()
-        },
-        "cohort": {"pointer": material.cohort.ref.pointer, "digest": material.cohort.ref.digest},
-        "targets": {name: target.describe() for name, target in targets.items()},
-        "folds": {name: {"id": one.folds.id, "scheme": one.folds.scheme} for name, one in targets.items()},
-        "n_scans": len(material.keys),
-        "n_sampled_from": material.n_sampled_from,
-        "left_out": material.left_out,
-    }
 
 
 def _report(found: Results, run: JobRun) -> None:

@@ -1,6 +1,5 @@
 """Targets: a column of the tables as numbers or two classes, what is missing counted, what cannot be asked refused."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 
 from boldstream.analysis.folds import FoldSet, leave_site_out, nested_folds
 from boldstream.analysis.nested import TargetKind
-from boldstream.errors import ConfigError, ResultsError, few_of
+from boldstream.errors import ConfigError, ResultsError, did_you_mean, few_of
 from boldstream.probe.config import FoldSpec, TargetSpec
 
 N_NAMED = 6
+NEAR = 3
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ def check_column(column: str, there: Sequence[str], what: str) -> None:
     """
     if column in there:
         return
-    near = difflib.get_close_matches(column, there, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there: {', '.join(sorted(there))}"
+    hint = did_you_mean(column, there, NEAR) or f"there: {', '.join(sorted(there))}"
     raise ConfigError(
         f"{what}: the tables have no column {column!r} ({hint}); a column that is new in participants.tsv has to be "
         "ingested and embedded"

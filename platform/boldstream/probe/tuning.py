@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boldstream.errors import ResultsError
 from boldstream.interrupts import raise_if_interrupted
 from boldstream.probe.config import TuneSpec
-from boldstream.probe.outcome import is_done, write_outcome
+from boldstream.probe.outcome import write_outcome
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.trial import run_trial
 
@@ -56,8 +56,9 @@ def run_trials(
     folder: str,
     told: TuneSpec,
     done: Callable[[TrialSpec], None],
+    failed: Callable[[], None],
 ) -> None:
-    """Run the trials that have no outcome yet.
+    """Run trials that have no outcome yet.
 
     Parameters
     ----------
@@ -66,28 +67,21 @@ def run_trials(
     folder : str
         URI of the outcomes.
     done : callable
-        Called with each trial that has its outcome, those that had it before first.
+        Called with each trial that has its outcome.
+    failed : callable
+        Called when a trial has failed (its worker has died, say), whether or not it is run again.
 
     Raises
     ------
     ResultsError
         If a trial cannot be run on these scans.
     """
-    todo = []
-    for spec in specs:
-        if is_done(folder, spec):
-            done(spec)
-        else:
-            todo.append(spec)
-    logger.info("probe: %d of %d trials to run", len(todo), len(specs))
-    if not todo:
-        return
-    watch, begun = TrialWatch(done), time.monotonic()
+    watch, begun = TrialWatch(done, failed), time.monotonic()
     with _quiet_tune():
-        _tune(todo, sources, targets, folder, told, watch)
+        _tune(specs, sources, targets, folder, told, watch)
     raise_if_interrupted()
     watch.tell()
-    _tell_overhead(len(todo), watch.seconds, time.monotonic() - begun, told)
+    _tell_overhead(len(specs), watch.seconds, time.monotonic() - begun, told)
 
 
 def _tell_overhead(n_trials: int, computed: float, taken: float, told: TuneSpec) -> None:
@@ -112,8 +106,8 @@ class TrialWatch:
         What trials that are done took to compute, in sum.
     """
 
-    def __init__(self, done: Callable[[TrialSpec], None]) -> None:
-        self.done, self.problem, self.seconds = done, "", 0.0
+    def __init__(self, done: Callable[[TrialSpec], None], failed: Callable[[], None]) -> None:
+        self.done, self.failed, self.problem, self.seconds = done, failed, "", 0.0
         self._waiting: list[TrialSpec] = []
 
     def see(self, trial: dict[str, Any], problem: str, seconds: float = 0.0) -> None:
@@ -159,7 +153,7 @@ def _quiet_tune() -> Iterator[None]:
 
 
 def _tune(
-    todo: Sequence[TrialSpec],
+    specs: Sequence[TrialSpec],
     sources: Mapping[str, Any],
     targets: Mapping[str, Any],
     folder: str,
@@ -174,6 +168,12 @@ def _tune(
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             told_last = trial.last_result
             watch.see(trial.config["trial"], told_last[PROBLEM], told_last.get("seconds", 0.0))
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            watch.failed()
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            watch.failed()
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             raise_if_interrupted()
@@ -193,7 +193,7 @@ def _tune(
     with tempfile.TemporaryDirectory() as scratch:
         found = tune.Tuner(
             tune.with_resources(trainable, {"cpu": told.cpus}),
-            param_space={"trial": tune.grid_search([spec.model_dump(mode="json") for spec in todo])},
+            param_space={"trial": tune.grid_search([spec.model_dump(mode="json") for spec in specs])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=told.max_concurrent,
                 reuse_actors=True,

@@ -1,13 +1,12 @@
 """What people write on the command line, and the table version that it means."""
 
-import difflib
 from dataclasses import dataclass
 
 from boldstream.artifacts import cohort, embeddings
 from boldstream.artifacts.manifest import Manifest
 from boldstream.artifacts.tables import VersionedTable
 from boldstream.artifacts.versions import resolve_version, table_names
-from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, StorageError
+from boldstream.errors import ArtifactError, CohortError, ConfigError, EmbeddingsError, StorageError, did_you_mean
 from boldstream.refs import CohortRef, EmbeddingTableRef, split_pointer
 from boldstream.storage import Warehouse, exists, is_local
 
@@ -82,10 +81,10 @@ def find_table(pointer: str, warehouse: str) -> tuple[VersionedTable, str | None
     found = next((table for table in candidates if table.exists), None)
     if found is None:
         there = [(one, known) for one in KINDS for known in table_names(home, one)]
-        near = difflib.get_close_matches(name, dict.fromkeys(known for _, known in there), n=NEAR)
+        hint = did_you_mean(name, [known for _, known in there], NEAR)
         raise ArtifactError(
             f"no table {pointer!r} in warehouse {home.uri} (there: {', '.join(map('/'.join, there)) or 'none'})"
-            + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
+            + (f"; {hint}" if hint else "")
         )
     return found, version
 

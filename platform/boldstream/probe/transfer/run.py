@@ -2,14 +2,14 @@
 
 import logging
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from boldstream.analysis.steps import Step
 from boldstream.analysis.transfer_shift import Overlap, VectorShift, covariate_overlap, vector_shift
-from boldstream.artifacts.manifest import Parent
-from boldstream.artifacts.results import CONTESTS, SCORES, Results, publish_results
+from boldstream.artifacts.results import CONTESTS, SCORES, Results
 from boldstream.cluster import connect
 from boldstream.errors import ResultsError
 from boldstream.interrupts import raise_if_interrupted
@@ -17,8 +17,10 @@ from boldstream.probe.compare import compare_all
 from boldstream.probe.config import ProbeConfig
 from boldstream.probe.features import compute_features
 from boldstream.probe.material import Material
+from boldstream.probe.meter import TrialMeter
 from boldstream.probe.methods import describe_methods, notes_of
 from boldstream.probe.plan import SOURCES, plan_trials, present_confounds
+from boldstream.probe.publish import pointer_of, pointers, publish_found
 from boldstream.probe.spec import TrialSpec
 from boldstream.probe.transfer.frames import Transfer, make_transfer_frames, scheme_of
 from boldstream.probe.transfer.picture import draw_transfer
@@ -26,7 +28,6 @@ from boldstream.probe.transfer.sides import Half, read_halves, read_sides, targe
 from boldstream.probe.transfer.trial import UNCHANGED, TransferOutcome, run_transfer
 from boldstream.probe.transfer.wording import write_transfer_sentences
 from boldstream.progress import Progress
-from boldstream.storage import Warehouse
 from boldstream.tracking import JobRun
 
 COVARIATES = ("age", "sex", "site", "t_r", "mean_fd")
@@ -65,27 +66,23 @@ def transfer_tables(
     overlaps = covariate_overlap(sides[0].scans, sides[1].scans, COVARIATES)
     shifts = _shifts(config, sides, inputs)
     notes = notes_of(config, material) + (notes_of(target_config(config), sides[1]) if config.transfer.tables else [])
-    headline, sentences = write_transfer_sentences(
+    words = write_transfer_sentences(
         made, frames[SCORES], frames[CONTESTS], overlaps, shifts, list(dict.fromkeys(notes)), config.transfer
     )
-    parents = [Parent.of(table.ref) for side in sides for table in side.tables.values()]
-    parents += [Parent.of(side.cohort.ref) for side in sides]
-    found = publish_results(
-        Warehouse.at(config.warehouse),
-        config.output,
+    found = publish_found(
+        config,
         "transfer",
         frames,
-        config=config.model_dump(mode="json"),
+        words,
+        sides=sides,
+        targets={target.target.name: target.target for _, target in halves},
         identity=identity,
-        parents=list(dict.fromkeys(parents)),
         content={
-            **_content(sides, halves, made, overlaps, shifts, config),
+            "transfer": _content(sides, halves, made, overlaps, shifts, config),
             "methods": describe_methods(config, sides[0], [one.spec for one in made], steps)
             | {"fitted": "front and head: to all of the source's scans, to none of the unseen cohort's"},
-            "headline": headline,
-            "sentences": sentences,
         },
-        mlflow_run_id=run.run_id,
+        run=run,
     )
     _log_picture(found, run)
     return found
@@ -135,7 +132,8 @@ def _run_all(
         )  # fmt: skip
         planned += [(spec, source, target, least) for spec in specs]
     task = ray.remote(num_cpus=config.tune.cpus)(_one)
-    progress = Progress(run, "transfer", len(planned), "trials")
+    meter = TrialMeter()
+    progress = Progress(run, "transfer", len(planned), "trials", meter, quarantines=False)
     running = {}
     for at, (spec, source, target, least) in enumerate(planned):
         x, z = (None if spec.source is None else side[spec.source] for side in inputs)
@@ -146,32 +144,37 @@ def _run_all(
         ready, _ = ray.wait(list(running), num_returns=1, timeout=WAIT_S)
         for ref in ready:
             at = running.pop(ref)
-            found = ray.get(ref)
+            found, seconds = ray.get(ref)
             if isinstance(found, str):
                 raise ResultsError(f"{planned[at][0].label}: {found}")
             done[at] = found
-            _log(planned[at][0], found, run)
+            _log(planned[at][0], found, seconds, run)
+            meter.observe(seconds)
             progress.add(1)
     progress.close()
     return [Transfer(*planned[at][:3], done[at]) for at in range(len(planned))]
 
 
-def _one(spec: TrialSpec, source: Half, target: Half, x: Any, z: Any, least: int) -> TransferOutcome | str:
-    """Run one transfer on a worker; what science refuses comes back as its words."""
+def _one(
+    spec: TrialSpec, source: Half, target: Half, x: Any, z: Any, least: int
+) -> tuple[TransferOutcome | str, float]:
+    """Run one transfer on a worker and say how long it took; what science refuses comes back as its words."""
+    begun = time.monotonic()
     components = None if spec.components is None else min(spec.components, least - 1)
     try:
-        return run_transfer(spec, source, target, x, z, components)
+        found: TransferOutcome | str = run_transfer(spec, source, target, x, z, components)
     except ValueError as error:
-        return str(error)
+        found = str(error)
+    return found, time.monotonic() - begun
 
 
-def _log(spec: TrialSpec, found: TransferOutcome, run: JobRun) -> None:
+def _log(spec: TrialSpec, found: TransferOutcome, seconds: float, run: JobRun) -> None:
     told = {f"{name}/{version}": one.value for version, by in found.estimates.items() for name, one in by.items()}
     told |= {f"calibration_slope/{version}": one.slope for version, one in found.calibration.items()}
     told |= {f"calibration_in_the_large/{version}": one.in_the_large for version, one in found.calibration.items()}
     named = ("target", "representation", "role", "head", "front")
     params = {name: str(getattr(spec, name)) for name in named}
-    run.log_child(spec.label, params, {name: value for name, value in told.items() if value == value})
+    run.log_child(spec.label, params, {name: value for name, value in told.items() if value == value}, seconds)
 
 
 def _content(
@@ -182,30 +185,18 @@ def _content(
     shifts: Mapping[str, VectorShift | None],
     config: ProbeConfig,
 ) -> dict[str, Any]:
-    tables = [{name: one.ref for name, one in side.tables.items()} for side in sides]
-    told = [{name: {"pointer": ref.pointer, "digest": ref.digest} for name, ref in one.items()} for one in tables]
-    cohorts = [{"pointer": side.cohort.ref.pointer, "digest": side.cohort.ref.digest} for side in sides]
     return {
-        "tables": told[0],
-        "cohort": cohorts[0],
-        "targets": {target.target.name: target.target.describe() for _, target in halves},
-        "folds": {
-            target.target.name: {"id": target.target.folds.id, "scheme": target.target.folds.scheme}
-            for _, target in halves
-        },
-        "transfer": {
-            "source": {source.target.name: source.target.describe() for source, _ in halves},
-            "source_is": [one.describe() for one in config.transfer.source],
-            "target_is": [one.describe() for one in config.transfer.target],
-            "unseen_tables": told[1],
-            "unseen_cohort": cohorts[1],
-            "overlap": [
-                {name: getattr(one, name) for name in ("name", "outside", "source", "target", "n_missing")}
-                for one in overlaps
-            ],
-            "shift": {name: None if one is None else one._asdict() for name, one in shifts.items()},
-            "schemes": {f"{one.spec.target}/{one.spec.representation}/{one.spec.head}": scheme_of(one) for one in made},
-        },
+        "source": {source.target.name: source.target.describe() for source, _ in halves},
+        "source_is": [one.describe() for one in config.transfer.source],
+        "target_is": [one.describe() for one in config.transfer.target],
+        "unseen_tables": pointers(sides[1]),
+        "unseen_cohort": pointer_of(sides[1].cohort.ref),
+        "overlap": [
+            {name: getattr(one, name) for name in ("name", "outside", "source", "target", "n_missing")}
+            for one in overlaps
+        ],
+        "shift": {name: None if one is None else one._asdict() for name, one in shifts.items()},
+        "schemes": {f"{one.spec.target}/{one.spec.representation}/{one.spec.head}": scheme_of(one) for one in made},
     }
 
 

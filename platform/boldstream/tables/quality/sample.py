@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from boldstream.analysis.splits import draw_subjects
 from boldstream.errors import EmbeddingsError
 from boldstream.table_diff import read_vectors
 from boldstream.tables.find import Version
@@ -81,13 +82,3 @@ def draw_sample(version: Version, most: int, seed: int) -> Sample:
         n_drawn=len(drawn),
         n_broken=int((~good).sum()),
     )
-
-
-def draw_subjects(subjects: "pd.Series[str]", most: int, seed: int) -> list[str]:
-    """Return subjects in random order until the next one's rows would be too many."""
-    counts = subjects.value_counts().sort_index()
-    if counts.sum() <= most:
-        return counts.index.tolist()
-    order = np.random.default_rng(seed).permutation(len(counts))
-    fits = counts.to_numpy()[order].cumsum() <= most
-    return counts.index[order[fits]].tolist()
