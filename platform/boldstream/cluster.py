@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 
@@ -34,6 +34,13 @@ READING = [{"CPU": 1.0}] * 2
 WAIT_STEP_S, WAIT_TOLD_S = 1.0, 30.0
 
 logger = logging.getLogger(__name__)
+
+
+Gpu = Annotated[
+    Literal["auto", "yes", "no"],
+    pydantic.BeforeValidator(lambda told: {True: "yes", False: "no"}.get(told, told) if type(told) is bool else told),
+]
+"""Whether to compute on GPUs; YAML reads a plain yes and no as true and false."""
 
 
 class ClusterConfig(Config):

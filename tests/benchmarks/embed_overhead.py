@@ -68,7 +68,7 @@ class Case:
 CASES = (
     Case("5ms", "tiny", 0.005, 2000, 600, 3, 0.85),
     Case("50ms", "tiny", 0.05, 2000, 0, 1, 0.95),
-    Case("small", "small", None, 24, 0, 3, 0.95),
+    Case("small", "small", None, 24, 0, 1, 0.95),
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from boldstream.cli import DOORS, parse_config
+from boldstream.embed import EmbedConfig
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -111,6 +112,19 @@ def test_command__is_a_job_whose_configuration_loads(monkeypatch, job, words):
     assert isinstance(config, config_class)
     named = [value for value in config.model_dump(mode="json").values() if str(value).endswith(".yaml")]
     assert [name for name in named if not Path(name).is_file()] == []
+
+
+ON_GPUS = [found for found in FOUND if found.values[0] in ("embed", "nightly", "pretrain") and "kuberay" in found.id]
+
+
+@pytest.mark.parametrize(("job", "words"), ON_GPUS)
+def test_command__that_computes_on_gpus_waits_until_kubernetes_has_started_some(monkeypatch, job, words):
+    monkeypatch.chdir(ROOT)
+    config = parse_config(getattr(importlib.import_module(f"boldstream.{job}"), DOORS[job][1]), of_job(words))
+    if job == "nightly":
+        config = EmbedConfig.from_yaml(config.embed)
+    assert (config.workers if job == "pretrain" else config.actors).gpu == "yes"
+    assert config.cluster.wait_minutes > 0
 
 
 def test_submit__is_a_command():

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import pydantic
 
-from boldstream.cluster import ClusterConfig
+from boldstream.cluster import ClusterConfig, Gpu
 from boldstream.config import Config
 from boldstream.refs import ArtifactName
 
@@ -21,7 +21,7 @@ class ActorPool(Config):
     gpus: float = pydantic.Field(default=1.0, gt=0, le=1)
     """GPUs of one encoder, where the cluster has GPUs (0.5: two share one)."""
 
-    gpu: Literal["auto", "yes", "no"] = "auto"
+    gpu: Gpu = "auto"
     """Encode on GPUs; auto: if the cluster has any when the job starts; yes: also where an autoscaler brings them."""
 
     cpus: int | None = pydantic.Field(default=None, ge=1)

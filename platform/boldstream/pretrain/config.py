@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 import pydantic
 
 from boldstream.analysis.collapse import CollapseThresholds
-from boldstream.cluster import ClusterConfig
+from boldstream.cluster import ClusterConfig, Gpu
 from boldstream.config import Config
 from boldstream.encoders.brainjepa.config import Size
 from boldstream.encoders.brainjepa.scaling import ScalingKind
@@ -22,7 +22,7 @@ class WorkersConfig(Config):
     cpus: float = pydantic.Field(default=1.0, gt=0)
     """Logical CPUs a worker; one more is needed for the tasks that read windows."""
 
-    gpu: Literal["auto", "yes", "no"] = "auto"
+    gpu: Gpu = "auto"
     """One GPU a worker; auto: if the cluster has as many."""
 
     placement: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
