@@ -52,10 +52,7 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
 
     config = task.config
     use_gpu = choose_gpu(config.workers)
-    each = {"CPU": config.workers.cpus} | ({"GPU": 1.0} if use_gpu else {})
-    if config.cluster.wait_minutes:
-        await_room(config.cluster, [each] * config.workers.count, config.workers.placement)
-    check_resources(config.workers, use_gpu)
+    each = _each_gets(config, use_gpu)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(CONTROLLER_POLL_S))
     fs, path = filesystem(storage)
     folder, _, name = path.rpartition("/")
@@ -92,6 +89,15 @@ def run_training(task: TrainingTask, storage: str, run: JobRun, checkpoint_to: P
         f"{why}{outcome['message']}; {kept or 'there is no checkpoint yet'}; with other settings, start afresh with "
         "--fresh"
     )
+
+
+def _each_gets(config: PretrainConfig, use_gpu: bool) -> dict[str, float]:
+    """Return a worker's resources, once the cluster has them for all workers."""
+    each = {"CPU": config.workers.cpus} | ({"GPU": 1.0} if use_gpu else {})
+    if config.cluster.wait_minutes:
+        await_room(config.cluster, [each] * config.workers.count, config.workers.placement)
+    check_resources(config.workers, use_gpu)
+    return each
 
 
 def choose_gpu(workers: WorkersConfig) -> bool:
