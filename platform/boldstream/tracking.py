@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import random
 import re
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 from boldstream.artifacts.manifest import Manifest, git_sha, package_versions
 from boldstream.config import Config
-from boldstream.errors import BoldstreamError, ConfigError
+from boldstream.errors import BoldstreamError, ConfigError, first_line
 from boldstream.logs import hide_password, in_run, printable
 from boldstream.refs import ModelRef, Ref
 from boldstream.warehouse_source import source_of
@@ -33,6 +34,8 @@ RACE = re.compile("IntegrityError|UniqueViolation|UNIQUE constraint|[Dd]uplicate
 """What SQLite, PostgreSQL and MySQL say where two runs have added the same row."""
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 def settled(call: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -180,9 +183,22 @@ def job_run(job: str, output: str, config: Config, resume: str | None = None) ->
         try:
             with in_run(job, active.info.run_id), _end_told(run):
                 yield run
-        except KeyboardInterrupt:
-            mlflow.end_run("KILLED")
+        except BaseException as error:
+            _end_broken(active.info.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
+
+
+def _end_broken(run_id: str, status: str) -> None:
+    """End the active run as KILLED or FAILED; a store that fails here must not hide what ended the job."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        settled(mlflow.MlflowClient().set_terminated, run_id, status)
+    except MlflowException as error:
+        logger.warning("MLflow was not told that run %s has %s: %s", run_id, status, first_line(error))
+    with contextlib.suppress(MlflowException):
+        mlflow.end_run(status)
 
 
 @contextlib.contextmanager

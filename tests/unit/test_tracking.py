@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 
 import mlflow
@@ -172,3 +173,22 @@ def test_child__is_a_nested_run_with_numbers_of_its_own(client):
     assert (child.data.params, child.data.metrics) == ({"head": "ridge"}, {"r2": 0.5})
     assert child.info.end_time - child.info.start_time >= 2000
     assert "r2" not in client.get_run(run.run_id).data.metrics
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ConfigError("the error itself"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_run__that_ends_badly_beside_a_broken_store_ends_with_its_own_error(tracking, tmp_path, caplog, error, status):
+    store = tmp_path / "mlflow.db"
+    open_experiment()
+    shutil.copy(tracking.removeprefix("sqlite:///"), store)
+    mlflow.set_tracking_uri(f"sqlite:///{store}")
+    try:
+        with pytest.raises(type(error)) as found, job_run("embed", "table", Nothing()) as run:
+            store.write_bytes(b"no database any more" * 1000)
+            raise error
+    finally:
+        mlflow.set_tracking_uri(tracking)
+    assert found.value is error
+    assert f"MLflow was not told that run {run.run_id} has {status}" in caplog.text
+    assert mlflow.active_run() is None
