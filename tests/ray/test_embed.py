@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from boldstream.artifacts.embeddings import embedding_tables, open_table
+from boldstream.cluster import count_gpus
 from boldstream.embed import embed_cohort
 from boldstream.encoders.interface import load_encoder
 from boldstream.encoders.windows import WindowSpec, cut_windows
@@ -213,6 +214,9 @@ def test_inputs__that_do_not_fit_are_refused_before_anything_is_written(config, 
         embed_cohort(config(strategy=str(tmp_path / "none.yaml")))
     with pytest.raises(ModelError, match="'models:/toy@nobody' is not in the registry"):
         embed_cohort(config(model="models:/toy@nobody"))
+    if not count_gpus():
+        with pytest.raises(ConfigError, match="the cluster has no room for 1 GPUs and 1 CPUs"):
+            embed_cohort(config(actors={"gpu": True}))
     assert not (tmp_path / "w").exists()
 
 

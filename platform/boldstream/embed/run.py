@@ -71,6 +71,8 @@ def embed_cohort(config: EmbedConfig) -> EmbeddingTableRef:
         run.log_parent(model)
         connect(config.cluster)
         device, precision = _arithmetic(config)
+        if not config.cluster.wait_minutes:
+            _await_gpus(config, device)  # refused before anything is written
         identity = _identity(cohort, model, strategy, config.parts, precision)
         carried = _carried(cohort)
         outputs = Outputs.open(
