@@ -138,9 +138,11 @@ class Receipts:
                     self._commit(ready)
         finally:
             # Interrupted or failed: what is written whole is kept, so that the same command goes on from there.
-            self._commit(waiting)
-            if isinstance(stream, Generator):
-                stream.close()  # or Ray Data goes on scheduling while the process ends
+            try:
+                self._commit(waiting)
+            finally:
+                if isinstance(stream, Generator):
+                    stream.close()  # or Ray Data goes on scheduling while the process ends
         self.progress.close()
         if self.reasons:
             self.progress.run.tell(f"Quarantined: {_counted(self.reasons)}")
