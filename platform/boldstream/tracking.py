@@ -184,6 +184,7 @@ def job_run(job: str, output: str, config: Config, resume: str | None = None) ->
             with in_run(job, active.info.run_id), _end_told(run):
                 yield run
         except BaseException as error:
+            # whatever ends the job, Ctrl-C and a signal's SystemExit too, is told and goes on its way
             _end_broken(active.info.run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
 

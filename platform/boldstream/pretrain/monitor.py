@@ -1,7 +1,6 @@
 """Measurements during training: does the target encoder still see the people, and what do probes make of it."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,6 @@ from boldstream.pretrain.loop import SHOWN
 from boldstream.pretrain.networks import Networks
 from boldstream.pretrain.task import ScanSet, TrainingTask
 from boldstream.pretrain.windows import read_series
-
-if TYPE_CHECKING:
-    pass
 
 BATCH = 16
 FEWEST = 8
