@@ -1,10 +1,10 @@
-"""Run the tests that start Ray and those that do not side by side, and fail where either fails.
+"""Run all tests in two lanes side by side, and fail where one of them fails.
 
 python tests/side_by_side.py [pytest's options]
 
-Ray's tests mostly wait for processes to start, the others compute on one core. The others run with the lowest priority
-and tell what they found when they end, so they do not slow down Ray's, which take longer. Only one of the two has Ray:
-several clusters at once are more than two cores can carry.
+Tests that start Ray mostly wait for processes to start, the others compute on one core. The others run with the lowest
+priority, so they do not slow down Ray's, which take longer; the walks through whole jobs, which start a Ray of their
+own, follow them. Two clusters at once is what two cores can carry. The second lane tells what it found when it ends.
 """
 
 import signal
@@ -13,6 +13,7 @@ import sys
 import threading
 
 POLITE = ["nice", "-n", "19"]
+INTERRUPTED, NOTHING_CHOSEN = 2, 5  # of pytest's statuses; the second where no test has the marks
 
 
 def pytest_command(marks: str, options: list[str]) -> list[str]:
@@ -21,22 +22,29 @@ def pytest_command(marks: str, options: list[str]) -> list[str]:
     return [sys.executable, "-m", "pytest", "-m", marks, "-o", cache, *options]
 
 
-def tell(beside: subprocess.Popen[str]) -> None:
-    """Print what the tests without Ray say, in one piece."""
-    said, _ = beside.communicate()
-    print(f"\n\n==== without Ray ====\n{said}\n==== with Ray, going on ====", flush=True)
+def run_beside(options: list[str], ends: list[int]) -> None:
+    """Run the tests without Ray and then the walks, print what they say in one piece each, and note how they end."""
+    for name, command in {
+        "without Ray": [*POLITE, *pytest_command("not ray and not walk", options)],
+        "walks through whole jobs": pytest_command("walk", options),
+    }.items():
+        found = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(f"\n\n==== {name} ====\n{found.stdout}\n==== with Ray, going on ====", flush=True)
+        ends.append(found.returncode)
+        if found.returncode == INTERRUPTED:
+            break
 
 
 def main(options: list[str]) -> int:
     """Run both; return 0 where all tests passed."""
     signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C reaches both as well: they end, and are heard
-    command = [*POLITE, *pytest_command("not ray", options)]
-    beside = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    telling = threading.Thread(target=tell, args=(beside,))
-    telling.start()
-    with_ray = subprocess.Popen(pytest_command("ray", options)).wait()
-    telling.join()
-    return with_ray or beside.returncode
+    ends: list[int] = []
+    beside = threading.Thread(target=run_beside, args=(options, ends))
+    beside.start()
+    ends.append(subprocess.run(pytest_command("ray and not walk", options), check=False).returncode)
+    beside.join()
+    failed = [end for end in ends if end not in (0, NOTHING_CHOSEN)]
+    return failed[0] if failed else min(ends)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ N_SCANS = 40
 
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.walk,
     pytest.mark.abide,
     pytest.mark.skipif(not ABIDE.is_dir(), reason=f"{ABIDE} is not there"),
     pytest.mark.usefixtures("cluster"),

@@ -37,6 +37,7 @@ def interrupt_at(demo: subprocess.Popen[str], mark: str) -> str:
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 @pytest.mark.timeout(1500)
 def test_demo__interrupted_then_again_then_once_more(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")

@@ -233,7 +233,10 @@ def _cluster():
     from ray.cluster_utils import Cluster
 
     # as on KubeRay: the head computes nothing, so that a node that is lost always takes work with it
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20, "include_dashboard": False},
+    )
     for _ in range(2):
         cluster.add_node(**NODE)
     return cluster

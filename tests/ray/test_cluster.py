@@ -50,7 +50,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ray.cluster_utils import Cluster
 from boldstream.cluster import ClusterConfig, await_room, connect, count_cpus, count_gpus
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 config = ClusterConfig(address=cluster.address, wait_minutes=2)
 
 def wait():

@@ -11,29 +11,43 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture
 def suite(tmp_path, monkeypatch):
-    """Return a function that writes a suite of two tests, one with the mark, and runs it."""
+    """Return a function that writes a suite of three tests, two of them with marks, and runs it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = ray: starts Ray\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: starts Ray\n    walk: a whole job\n")
 
-    def run(of_ray, other):
+    def run(of_ray, other, walk, *options):
         (tmp_path / "test_it.py").write_text(
             f"import pytest\n@pytest.mark.ray\ndef test_of_ray():\n    {of_ray}\ndef test_other():\n    {other}\n"
+            f"@pytest.mark.ray\n@pytest.mark.walk\ndef test_walk():\n    {walk}\n"
         )
-        command = [sys.executable, str(TESTS / "side_by_side.py"), "-v"]
+        command = [sys.executable, str(TESTS / "side_by_side.py"), "-v", *options]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     return run
 
 
-def test_both__pass(suite):
-    found = suite("pass", "pass")
+def test_lanes__pass_and_run_every_test_once(suite):
+    found = suite("pass", "pass", "pass")
     assert found.returncode == 0, found.stdout
-    assert found.stdout.count("test_it.py::test_of_ray PASSED") == 1
-    assert found.stdout.count("test_it.py::test_other PASSED") == 1
+    for name in ("test_of_ray", "test_other", "test_walk"):
+        assert found.stdout.count(f"test_it.py::{name} PASSED") == 1
 
 
-@pytest.mark.parametrize(("of_ray", "other"), [("assert 0", "pass"), ("pass", "assert 0")])
-def test_either__that_fails_is_told(suite, of_ray, other):
-    found = suite(of_ray, other)
+@pytest.mark.parametrize(
+    "tests", [("assert 0", "pass", "pass"), ("pass", "assert 0", "pass"), ("pass", "pass", "assert 0")]
+)
+def test_lane__that_fails_is_told(suite, tests):
+    found = suite(*tests)
     assert found.returncode == 1
     assert "1 failed" in found.stdout
+
+
+def test_interrupted_lane__starts_nothing_more(suite):
+    found = suite("pass", "raise KeyboardInterrupt", "pass")
+    assert found.returncode == 2
+    assert "test_walk PASSED" not in found.stdout
+
+
+def test_nothing_to_run__is_no_success(suite):
+    found = suite("pass", "pass", "pass", "-k", "nothing")
+    assert found.returncode == 5
