@@ -126,7 +126,7 @@ def await_room(config: ClusterConfig, bundles: Sequence[Mapping[str, float]], pl
     needed = Counter[str]()
     for bundle in bundles:
         needed.update(bundle)
-    wanted = " and ".join(f"{amount:g} {name}s" for name, amount in needed.items())
+    wanted = " and ".join(f"{amount:g} {name}" for name, amount in needed.items())
     group = ray.util.placement_group([dict(bundle) for bundle in bundles], strategy=placement)
     begun, told = time.monotonic(), 0.0
     try:
@@ -134,7 +134,7 @@ def await_room(config: ClusterConfig, bundles: Sequence[Mapping[str, float]], pl
             waited = time.monotonic() - begun
             if waited > 60 * config.wait_minutes:
                 raise ConfigError(
-                    f"the cluster has no room for {wanted} (it has {count_cpus()} CPUs and {count_gpus()} GPUs), after "
+                    f"the cluster has no room for {wanted} (it has {count_cpus()} CPU and {count_gpus()} GPU), after "
                     f"{waited:.0f} s; let its autoscaler start more nodes, wait for other jobs, or raise "
                     "cluster.wait_minutes"
                 )

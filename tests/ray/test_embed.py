@@ -215,7 +215,7 @@ def test_inputs__that_do_not_fit_are_refused_before_anything_is_written(config, 
     with pytest.raises(ModelError, match="'models:/toy@nobody' is not in the registry"):
         embed_cohort(config(model="models:/toy@nobody"))
     if not count_gpus():
-        with pytest.raises(ConfigError, match="the cluster has no room for 1 GPUs and 1 CPUs"):
+        with pytest.raises(ConfigError, match="the cluster has no room for 1 GPU and 1 CPU"):
             embed_cohort(config(actors={"gpu": True}))
     assert not (tmp_path / "w").exists()
 

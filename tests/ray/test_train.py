@@ -160,11 +160,11 @@ def test_pretrain__with_more_workers_than_the_cluster_has_fails_at_once(people):
     config = config_of(people, "many", workers={"count": 8}, optim={"batch_size": 8})
     with pytest.raises(
         TrainingError,
-        match=r"workers.count 8 needs 9 CPUs \(1 CPU of it for reading\), the Ray cluster has \d CPUs, of w",
+        match=r"workers.count 8 needs 9 CPU \(1 CPU of it for reading\), the Ray cluster has \d CPU, of w",
     ):
         pretrain(config)
     config = config_of(people, "gpus", workers={"gpu": "yes"})
-    with pytest.raises(TrainingError, match=r"needs 2 CPUs and 1 GPUs .* has \d CPUs and 0 GPUs"):
+    with pytest.raises(TrainingError, match=r"needs 2 CPU and 1 GPU .* has \d CPU and 0 GPU"):
         pretrain(config)
 
 

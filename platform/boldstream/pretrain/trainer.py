@@ -124,9 +124,7 @@ def check_resources(workers: WorkersConfig, use_gpu: bool) -> None:
         if not possible or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    wanted, there = (
-        " and ".join(f"{amounts.get(name, 0):g} {name}s" for name in needed) for amounts in (needed, total)
-    )
+    wanted, there = (" and ".join(f"{amounts.get(name, 0):g} {name}" for name in needed) for amounts in (needed, total))
     left = " and ".join(f"{free.get(name, 0):g}" for name in needed)
     raise TrainingError(
         f"workers.count {workers.count} needs {wanted} ({DATA_CPUS} CPU of it for reading), the Ray cluster has "

@@ -127,15 +127,13 @@ class LogisticHead(_ChosenByAuc):
     """Logistic regression with a square penalty, its path of strengths followed by warm starts.
 
     Fitted to the classes as frequent as they are, so that probabilities are calibrated; the decision is the log odds
-    less those of the classes' shares, so that its boundary is balanced. Or fitted to classes weighted equal. Of several
-    classes it is one multinomial model, and decisions are log probabilities less the logarithms of shares.
+    less those of the classes' shares, so that its boundary is balanced. Of several classes it is one multinomial
+    model, and decisions are log probabilities less the logarithms of shares.
 
     Parameters
     ----------
     strengths : sequence of float
         Inverse penalties in ascending order, for rows with a mean square length of 1.
-    balanced : bool
-        Weight the classes equal; then probabilities are those at equal shares.
     n_inner : int
         Inner folds where `fit` is given none.
 
@@ -146,12 +144,6 @@ class LogisticHead(_ChosenByAuc):
     model_ : sklearn.linear_model.LogisticRegression
     """
 
-    def __init__(
-        self, strengths: tuple[float, ...] = STRENGTHS, *, balanced: bool = False, n_inner: int = N_INNER
-    ) -> None:
-        super().__init__(strengths, n_inner=n_inner)
-        self.balanced = balanced
-
     def _path(self, x: NDArray, y: NDArray, asked: NDArray) -> NDArray[np.float64]:
         model, shares = self._model(warm_start=True), self._shares(y)
         return np.stack([_less(model.set_params(C=strength).fit(x, y), asked, shares) for strength in self.strengths])
@@ -161,15 +153,13 @@ class LogisticHead(_ChosenByAuc):
         self.shares_ = self._shares(y)
 
     def _model(self, **options: Any) -> LogisticRegression:
-        weight = "balanced" if self.balanced else None
-        return LogisticRegression(class_weight=weight, tol=TOLERANCE, max_iter=10_000, **options)
+        return LogisticRegression(tol=TOLERANCE, max_iter=10_000, **options)
 
     def _shares(self, y: NDArray) -> float | NDArray[np.float64]:
-        """Return the log odds of the second class's share, as the model was fitted; of several, logs of all shares."""
+        """Return the log odds of the second class's share; of several, logs of all shares."""
         if len(self.classes_) > 2:
-            found = indicators(y, len(self.classes_)).mean(axis=0)
-            return np.log(np.full(len(found), 1 / len(found)) if self.balanced else found)
-        share = 0.5 if self.balanced else float(y.mean())
+            return np.log(indicators(y, len(self.classes_)).mean(axis=0))
+        share = float(y.mean())
         return float(np.log(share / (1 - share)))
 
     def _decide(self, x: NDArray) -> NDArray[np.float64]:
