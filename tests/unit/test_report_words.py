@@ -16,7 +16,7 @@ from boldstream.report.forest import draw_forest
 from boldstream.report.methods import probe_sentences, references_of
 from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
-from boldstream.report.probes import Probes, targets_of, title_of_metric
+from boldstream.report.probes import Probes, targets_of, title_of_metric, unread_targets
 from boldstream.report.wording import plain, title_of
 from reported import METHODS, contest_rows, score_rows
 
@@ -122,12 +122,32 @@ def test_targets__that_results_cannot_tell_from_chance_have_no_regions():
     assert not told.unread(uri)
 
 
+def test_targets__that_cannot_be_carried_over_are_mapped_where_they_can_be_learnt():
+    uri = "file:///w/embeddings/t"
+    tables = {"trained": {"pointer": f"{uri}@3"}}
+    here, lost = (
+        probes_of([0], {"trained": 0.2, "fc": 0.6}),
+        probes_of([0, 0], {"trained": 0.04, "fc": 0.6}, kind="transfer"),
+    )
+    for one in (here, lost):
+        one.results.label = one.results.manifest.kind
+        one.results.manifest.content["tables"] = tables
+    assert set(unread_targets([here, lost], uri)) == {"t1"}
+    here.results.manifest.content["tables"] = {}  # another table's: says nothing of this one
+    assert set(unread_targets([here, lost], uri)) == {"t0", "t1"}
+    untold = probes_of([0], {"trained": 0.04, "fc": 0.6})
+    untold.results.label, untold.results.manifest.content["tables"] = "here", tables
+    assert unread_targets([untold, lost], uri)["t0"].startswith("T0: in here no probe")
+
+
 def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():
     far = probes_of([0, 0, 0], {"trained": -40.0, "fc": 0.6}, p=0.01)
     assert far.targets[0].is_cut
     assert far.targets[0].has_p
     assert draw_forest(far.targets).startswith(b"\x89PNG")
     assert draw_forest(far.targets[:1]).startswith(b"\x89PNG")
+    all_far = probes_of([0], {"trained": -40.0, "untrained": -3.0, "fc": -1.0})
+    assert not all_far.targets[0].is_cut  # an edge with everything on it would show nothing
 
 
 def test_references__are_of_what_was_done():

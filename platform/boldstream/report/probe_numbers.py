@@ -41,7 +41,7 @@ def _tally(probes: Probes, rival: str) -> str:
         for verdict, names in ((one, verdicts[one]) for one in order)
     ]
     told = "; ".join(parts)
-    carried = ", carried over to unseen scans," if probes.results.manifest.kind == "transfer" else ""
+    carried = ", carried over to unseen scans," if probes.is_transfer else ""
     return f"Against {title_of_representation(rival)}, {probes.lead}{carried} is {told}."
 
 

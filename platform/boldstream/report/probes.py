@@ -38,7 +38,7 @@ CHANCE = {"r2": 0.0, "r": 0.0, "auroc": 0.5, "balanced_accuracy": 0.5}
 OVER_CLASSES = ("auroc", "auprc")
 """Metrics that are means over three classes and more, each against the rest."""
 MOST_NEGATIVE = {"r2": -0.5}
-"""Scores below are drawn at the panel's edge, so that one failed head does not hide the others."""
+"""Scores below are drawn at the panel's edge, so that a few failed heads do not hide the others."""
 CONNECTIVITY, CONFOUNDS = "fc", "confounds"
 EMBEDDING, MULTICLASS = "embedding", "multiclass"
 BETTER, WORSE = "better", "worse"
@@ -126,9 +126,18 @@ class ProbedTarget:
         return len({name for line in self.lines for name in line.metrics} - set(self.metrics))
 
     @property
+    def floor(self) -> float:
+        """The score below which others are drawn at the edge: none where most are so low."""
+        lowest = MOST_NEGATIVE.get(self.metric, -math.inf)
+        return lowest if self._n_below(lowest) <= len(self.lines) / 2 else -math.inf
+
+    @property
     def is_cut(self) -> bool:
         """Whether a score is so low that it is drawn at the edge."""
-        return any(line.metrics[self.metric][0] < MOST_NEGATIVE.get(self.metric, -math.inf) for line in self.lines)
+        return self._n_below(self.floor) > 0
+
+    def _n_below(self, score: float) -> int:
+        return sum(line.metrics[self.metric][0] < score for line in self.lines)
 
     @property
     def has_p(self) -> bool:
@@ -147,6 +156,11 @@ class Probes:
 
     results: Results
     targets: list[ProbedTarget]
+
+    @property
+    def is_transfer(self) -> bool:
+        """Whether what was learnt in some scans was applied unchanged to others."""
+        return bool(self.results.manifest.kind == "transfer")
 
     @property
     def lead(self) -> str:
@@ -200,6 +214,16 @@ class Probes:
         """What the table in question is compared with at any target."""
         rivals = (one.second for target in self.targets for one in target.contests if one.first == self.lead)
         return list(dict.fromkeys(rivals))
+
+
+def unread_targets(probes: Sequence[Probes], uri: str) -> dict[str, str]:
+    """Return, by column, why a target of a table has no map; of a transfer, only where nothing else has probed it."""
+    found: dict[str, str] = {}
+    for one in sorted(probes, key=lambda one: not one.is_transfer):
+        tables = one.results.manifest.content["tables"].values()
+        probed = one.columns if uri in {str(table["pointer"]).rpartition("@")[0] for table in tables} else []
+        found = {column: why for column, why in found.items() if column not in probed} | one.unread(uri)
+    return found
 
 
 def title_of_metric(name: str) -> str:

@@ -21,7 +21,7 @@ from boldstream.report.measure import Measured, measure
 from boldstream.report.occlusion import occlude
 from boldstream.report.page import Report, write_page
 from boldstream.report.people import read_people
-from boldstream.report.probes import Probes, read_probes
+from boldstream.report.probes import Probes, read_probes, unread_targets
 from boldstream.report.provenance import data_summary, table_facts
 from boldstream.report.wording import title_of
 from boldstream.storage import local_path, publish_folder, sha256_of_folder
@@ -98,7 +98,7 @@ def measure_all(
         if not is_adjusted:
             told.append(tell(name, title, vectors, selection.rows, config.seed))
         if name == next(iter(tables)):
-            unread = {column: why for one in probes for column, why in one.unread(table.ref.uri).items()}
+            unread = unread_targets(probes, table.ref.uri)
             targets = brain_targets(config, probes)
             brains = map_targets(table, name, selection, vectors, [one for one in targets if one not in unread])
             brains = Brains(brains.maps, [unread[one] for one in targets if one in unread] + brains.missing)
