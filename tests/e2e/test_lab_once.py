@@ -88,6 +88,7 @@ def environment_of(folder):
 
 
 @pytest.mark.ray
+@pytest.mark.walk
 @pytest.mark.s3
 @pytest.mark.timeout(900)
 def test_lab__runs_first_jobs_and_keeps_others_out(folder):
