@@ -46,7 +46,7 @@ def _draw_rows(ax: Axes, diff: Diff) -> None:
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
-    ax.set_title(f"Rows of {diff.first.label} and {diff.second.label}")
+    ax.set_title("Rows of both")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
 
 
