@@ -16,7 +16,7 @@ from boldstream.report.forest import draw_forest
 from boldstream.report.methods import probe_sentences, references_of
 from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
-from boldstream.report.probes import Probes, targets_of, title_of_metric, unread_targets
+from boldstream.report.probes import Probes, targets_of, title_of_metric, told_here, unread_targets
 from boldstream.report.wording import plain, title_of
 from reported import METHODS, contest_rows, score_rows
 
@@ -133,6 +133,10 @@ def test_targets__that_cannot_be_carried_over_are_mapped_where_they_can_be_learn
         one.results.label = one.results.manifest.kind
         one.results.manifest.content["tables"] = tables
     assert set(unread_targets([here, lost], uri)) == {"t1"}
+    assert told_here([here, lost], uri, "t0") == [
+        "In probe the probe of this table reached R² 0.20 [0.15, 0.25], 59 subjects."
+    ]
+    assert told_here([here, lost], uri, "t1") == []
     here.results.manifest.content["tables"] = {}  # another table's: says nothing of this one
     assert set(unread_targets([here, lost], uri)) == {"t0", "t1"}
     untold = probes_of([0], {"trained": 0.04, "fc": 0.6})

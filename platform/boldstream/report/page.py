@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from boldstream.report.measure import Measured, accuracy_interval
 from boldstream.report.occlusion import Occlusion, draw_occlusion, numbers_of_occlusion
 from boldstream.report.people import draw_people
 from boldstream.report.probe_numbers import numbers_of_probes, tally
-from boldstream.report.probes import Probes, title_of_metric, title_of_representation
+from boldstream.report.probes import Probes, title_of_metric, title_of_representation, told_here
 from boldstream.report.provenance import ModelCard, TableFacts
 
 
@@ -209,6 +210,7 @@ def render(report: Report, numbers: Mapping[str, Any], drawn: Mapping[str, bytes
         title_of_metric=title_of_metric,
         plain=wording.plain,
         told_value=told_value,
+        told_here=functools.partial(told_here, report.probes, next(iter(report.tables.values())).ref.uri),
         title_of_representation=title_of_representation,
     )
 

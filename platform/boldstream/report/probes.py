@@ -1,7 +1,7 @@
 """Probe results as the page tells them: who is better at which target, and against whom that is not so."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,23 +185,27 @@ class Probes:
 
     def unread(self, uri: str) -> dict[str, str]:
         """Return, by column, why a target has no map: it cannot be told from chance, or has more than two classes."""
-        tables = self.results.manifest.content["tables"]
-        names = {name for name, one in tables.items() if str(one["pointer"]).rpartition("@")[0] == uri}
         found = {}
-        for column, target in zip(self.columns, self.targets, strict=True):
-            scores = [line.metrics[target.metric] for line in target.lines if line.representation in names]
+        for column, target, scores in self._scores_of(uri):
             chance = CHANCE.get(target.metric)
             if target.kind == MULTICLASS:
                 found[column] = f"{capital(target.name)} has several classes, so no one map says where a probe looks."
             elif scores and chance is not None and all(low <= chance for _, low, _ in scores):
-                value, low, high = scores[0]
                 found[column] = (
                     f"{capital(target.name)}: in {self.results.label} no probe of this table is told from knowing "
-                    "nothing "
-                    f"({METRICS[target.metric]} {plain(value)} [{plain(low)}, {plain(high)}], {target.n_subjects} "
-                    "subjects), so its regions mean nothing."
+                    f"nothing ({_told(target, scores[0])}), so its regions mean nothing."
                 )
         return found
+
+    def told_of(self, uri: str) -> dict[str, str]:
+        """Return, by column, how well the first probe of a table did, with its interval."""
+        return {column: _told(target, scores[0]) for column, target, scores in self._scores_of(uri) if scores}
+
+    def _scores_of(self, uri: str) -> Iterator[tuple[str, ProbedTarget, list[tuple[float, float, float]]]]:
+        tables = self.results.manifest.content["tables"]
+        names = {name for name, one in tables.items() if str(one["pointer"]).rpartition("@")[0] == uri}
+        for column, target in zip(self.columns, self.targets, strict=True):
+            yield column, target, [line.metrics[target.metric] for line in target.lines if line.representation in names]
 
     def classes_of(self, target: ProbedTarget) -> list[str]:
         """Return the names of three classes and more, none of other targets."""
@@ -220,10 +224,19 @@ def unread_targets(probes: Sequence[Probes], uri: str) -> dict[str, str]:
     """Return, by column, why a target of a table has no map; of a transfer, only where nothing else has probed it."""
     found: dict[str, str] = {}
     for one in sorted(probes, key=lambda one: not one.is_transfer):
-        tables = one.results.manifest.content["tables"].values()
-        probed = one.columns if uri in {str(table["pointer"]).rpartition("@")[0] for table in tables} else []
-        found = {column: why for column, why in found.items() if column not in probed} | one.unread(uri)
+        found = {column: why for column, why in found.items() if column not in one.told_of(uri)} | one.unread(uri)
     return found
+
+
+def told_here(probes: Sequence[Probes], uri: str, column: str) -> list[str]:
+    """Say how well results tell a column from a table of the cohort itself, a sentence each."""
+    own = {one.results.label: one.told_of(uri).get(column) for one in probes if not one.is_transfer}
+    return [f"In {label} the probe of this table reached {told}." for label, told in own.items() if told]
+
+
+def _told(target: ProbedTarget, score: tuple[float, float, float]) -> str:
+    value, low, high = score
+    return f"{METRICS[target.metric]} {plain(value)} [{plain(low)}, {plain(high)}], {target.n_subjects} subjects"
 
 
 def title_of_metric(name: str) -> str:
