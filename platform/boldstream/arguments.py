@@ -1,7 +1,7 @@
 """Command lines that are no room's configuration: parsers that complain in one line."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -10,3 +10,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with one line and status 2."""
         self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` tells more)\n")
+
+    def parse_known_args(self, *arguments: Any, **more: Any) -> tuple[Any, list[str]]:
+        """Parse, and complain of what is left over: argparse leaves that to the outermost parser, with its help."""
+        found, rest = super().parse_known_args(*arguments, **more)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest

@@ -364,6 +364,10 @@ def test_commands__say_in_one_line_what_is_wrong(table, capsys):
     for words, message in [
         (["nothing"], "boldstream tables: argument COMMAND: invalid choice: 'nothing'"),
         (["diff", "t"], "boldstream tables diff: the following arguments are required: B"),
+        (
+            ["diff", "t", "u", "--page", "p"],
+            "boldstream tables diff: unrecognized arguments: --page p (`boldstream tables ",
+        ),
         (["expire", "t"], "boldstream tables expire: the following arguments are required: --keep"),
     ]:
         with pytest.raises(SystemExit) as ended:
