@@ -39,7 +39,7 @@ def test_await_room__returns_where_there_is_some_and_gives_it_back():
 
 
 def test_await_room__says_what_did_not_come():
-    with pytest.raises(ConfigError, match=r"no room for 200 GPU and 2 CPU \(it has \d+ CPU and \d+ GPU\)"):
+    with pytest.raises(ConfigError, match=r"no room for 200 GPU and 2 CPU \(it has \d+ CPU and \d+ GPU\), after \d s"):
         await_room(ClusterConfig(), [{"GPU": 100.0, "CPU": 1.0}] * 2)
     await_room(ClusterConfig(wait_minutes=1), [{"CPU": 1.0}])
 

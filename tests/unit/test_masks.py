@@ -25,7 +25,7 @@ def random_keys(n, seed):
     return torch.randint(-(2**63), 2**63 - 1, (n,), generator=torch.Generator().manual_seed(seed))
 
 
-def check_tokens(masks, n_rois, n_patches, batch):
+def assert_tokens(masks, n_rois, n_patches, batch):
     context, target, kind = (getattr(masks, field) for field in FIELDS)
     assert context.dtype == target.dtype == torch.int64
     assert len(context) == len(target) == batch
@@ -49,7 +49,7 @@ RANGES = ("observation", "cross_roi_rois", "cross_roi_patches", "cross_time_rois
 @given(keys=st.lists(KEYS, min_size=1, max_size=6), spec=st.fixed_dictionaries(dict.fromkeys(RANGES, RANGE)), **GRID)
 def test_masks__are_disjoint_and_unique_for_any_spec(n_rois, n_patches, keys, step, spec):
     masks = draw(n_rois, n_patches, keys, MaskSpec.model_validate(spec), step=step)
-    check_tokens(masks, n_rois, n_patches, len(keys))
+    assert_tokens(masks, n_rois, n_patches, len(keys))
     for t in masks.target_index.tolist():
         assert len(t) == len(set(t))
 
@@ -57,13 +57,13 @@ def test_masks__are_disjoint_and_unique_for_any_spec(n_rois, n_patches, keys, st
 @settings(deadline=None, max_examples=50)
 @given(n_rois=st.integers(5, 60), n_patches=st.integers(1, 20), batch=st.integers(1, 6), step=st.integers(0, 2**31))
 def test_masks__of_the_reference_are_disjoint_tokens(n_rois, n_patches, batch, step):
-    check_tokens(draw(n_rois, n_patches, batch, REFERENCE, step=step), n_rois, n_patches, batch)
+    assert_tokens(draw(n_rois, n_patches, batch, REFERENCE, step=step), n_rois, n_patches, batch)
 
 
 @pytest.mark.parametrize("grid", [(2, 1), (2, 40), (1000, 1), (1000, 40), (450, 10)])
 @pytest.mark.parametrize("step", range(5))
 def test_masks__fit_extreme_grids(grid, step):
-    check_tokens(draw(*grid, 3, step=step), *grid, 3)
+    assert_tokens(draw(*grid, 3, step=step), *grid, 3)
 
 
 @settings(deadline=None)

@@ -366,7 +366,7 @@ def test_commands__say_in_one_line_what_is_wrong(table, capsys):
         (["diff", "t"], "boldstream tables diff: the following arguments are required: B"),
         (
             ["diff", "t", "u", "--page", "p"],
-            "boldstream tables diff: unrecognized arguments: --page p (`boldstream tables ",
+            "boldstream tables diff: unrecognized arguments: --page p (`boldstream tables diff --help` tells",
         ),
         (["expire", "t"], "boldstream tables expire: the following arguments are required: --keep"),
     ]:
