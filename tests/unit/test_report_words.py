@@ -8,7 +8,7 @@ import pytest
 
 from boldstream.analysis.drift import drift
 from boldstream.analysis.intervals import Estimate
-from boldstream.report.brains import BrainMap, told_value
+from boldstream.report.brains import BrainMap
 from boldstream.report.changes import Change, sentences_of
 from boldstream.report.confounds import BeforeAfter, Told
 from boldstream.report.confounds import sentences_of as confound_sentences
@@ -17,7 +17,7 @@ from boldstream.report.methods import probe_sentences, references_of
 from boldstream.report.people import count_quality, draw_people
 from boldstream.report.probe_numbers import known, tally
 from boldstream.report.probes import Probes, targets_of, title_of_metric, told_here, unread_targets
-from boldstream.report.wording import plain, title_of
+from boldstream.report.wording import plain, title_of, told_value
 from reported import METHODS, contest_rows, score_rows
 
 VALUES = {"trained": 0.4, "fc": 0.6}
@@ -142,6 +142,8 @@ def test_targets__that_cannot_be_carried_over_are_mapped_where_they_can_be_learn
     untold = probes_of([0], {"trained": 0.04, "fc": 0.6})
     untold.results.label, untold.results.manifest.content["tables"] = "here", tables
     assert unread_targets([untold, lost], uri)["t0"].startswith("T0: in here no probe")
+    here.results.manifest.content["tables"] = tables
+    assert set(unread_targets([untold, here], uri)) == set(unread_targets([here, untold], uri)) == {"t0"}
 
 
 def test_forest__is_drawn_with_scores_that_are_far_off_and_many_targets():

@@ -22,7 +22,7 @@ from boldstream.errors import ConfigError
 from boldstream.report.material import Selection
 from boldstream.report.probes import CHANCE
 from boldstream.report.probes import METRICS as METRIC_TITLES
-from boldstream.report.wording import capital, plain
+from boldstream.report.wording import capital, told_value
 
 LATENTS = "roi_latents"
 FEWEST = 20
@@ -144,11 +144,6 @@ def map_targets(
         for one, own in zip(fitted, terms, strict=True)
     ]
     return Brains(maps, missing)
-
-
-def told_value(value: Estimate) -> str:
-    """Return a score with its interval, as the page prints it."""
-    return f"{plain(value.value)} [{plain(value.low)}, {plain(value.high)}]"
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,12 @@ def draw_forest(targets: Sequence[ProbedTarget]) -> bytes:
 
 def _draw_target(ax: Axes, target: ProbedTarget) -> None:
     values = np.array([line.metrics[target.metric] for line in target.lines])
+    floor = target.floor
     for row, (line, (value, low, high)) in enumerate(zip(target.lines, values, strict=True)):
         colour = _colour(line.representation, line.is_embedding)
-        ax.plot(np.clip([low, high], target.floor, None), [row, row], color=colour, linewidth=2.4, alpha=0.5)
-        marker = "o" if value >= target.floor else "<"
-        ax.plot(max(value, target.floor), row, marker, color=colour, markersize=6.5, clip_on=False, zorder=3)
+        ax.plot(np.clip([low, high], floor, None), [row, row], color=colour, linewidth=2.4, alpha=0.5)
+        marker = "o" if value >= floor else "<"
+        ax.plot(max(value, floor), row, marker, color=colour, markersize=6.5, clip_on=False, zorder=3)
     several = {line.representation for line in target.lines if _n_heads(target, line.representation) > 1}
     names = [f"{line.title} · {line.head}" if line.representation in several else line.title for line in target.lines]
     ax.set_yticks(range(len(names)), names)

@@ -19,7 +19,7 @@ from boldstream.artifacts.results import Results
 from boldstream.pages import render_page
 from boldstream.report import figures, methods, wording
 from boldstream.report.brain_figures import Place, draw_brains, draw_viewers
-from boldstream.report.brains import Brains, numbers_of_brains, told_value
+from boldstream.report.brains import Brains, numbers_of_brains
 from boldstream.report.changes import Change, draw_changes, numbers_of_changes
 from boldstream.report.colouring import FEW, Colouring
 from boldstream.report.confounds import Confounds, draw_confounds, numbers_of_confounds
@@ -209,7 +209,7 @@ def render(report: Report, numbers: Mapping[str, Any], drawn: Mapping[str, bytes
         viewers=draw_viewers(report.brains, report.place),
         title_of_metric=title_of_metric,
         plain=wording.plain,
-        told_value=told_value,
+        told_value=wording.told_value,
         told_here=functools.partial(told_here, report.probes, next(iter(report.tables.values())).ref.uri),
         title_of_representation=title_of_representation,
     )

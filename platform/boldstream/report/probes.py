@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from boldstream.analysis.intervals import Estimate
 from boldstream.artifacts.cohort import Cohort
 from boldstream.artifacts.results import Results, open_results
 from boldstream.errors import ConfigError, few_of
-from boldstream.report.wording import capital, plain
+from boldstream.report.wording import capital, told_value
 
 TITLES = {
     "mean": "mean or majority",
@@ -222,10 +223,13 @@ class Probes:
 
 def unread_targets(probes: Sequence[Probes], uri: str) -> dict[str, str]:
     """Return, by column, why a target of a table has no map; of a transfer, only where nothing else has probed it."""
-    found: dict[str, str] = {}
-    for one in sorted(probes, key=lambda one: not one.is_transfer):
-        found = {column: why for column, why in found.items() if column not in one.told_of(uri)} | one.unread(uri)
-    return found
+    here = {column for one in probes if not one.is_transfer for column in one.told_of(uri)}
+    return {
+        column: why
+        for one in probes
+        for column, why in one.unread(uri).items()
+        if not (one.is_transfer and column in here)
+    }
 
 
 def told_here(probes: Sequence[Probes], uri: str, column: str) -> list[str]:
@@ -235,8 +239,7 @@ def told_here(probes: Sequence[Probes], uri: str, column: str) -> list[str]:
 
 
 def _told(target: ProbedTarget, score: tuple[float, float, float]) -> str:
-    value, low, high = score
-    return f"{METRICS[target.metric]} {plain(value)} [{plain(low)}, {plain(high)}], {target.n_subjects} subjects"
+    return f"{METRICS[target.metric]} {told_value(Estimate(*score))}, {target.n_subjects} subjects"
 
 
 def title_of_metric(name: str) -> str:

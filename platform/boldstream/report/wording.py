@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from boldstream.analysis.intervals import Estimate
 from boldstream.analysis.quality import Identification
 from boldstream.report.config import FC_NAME
 from boldstream.report.measure import Measured, accuracy_interval
@@ -77,6 +78,11 @@ def plain(value: float, digits: int = 2) -> str:
     """Return a number with a true minus sign, and none before a zero."""
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if not float(text) else text.replace("-", "−")
+
+
+def told_value(value: Estimate) -> str:
+    """Return a score with its interval, as the page prints it."""
+    return f"{plain(value.value)} [{plain(value.low)}, {plain(value.high)}]"
 
 
 def interval_text(found: Identification) -> str:
